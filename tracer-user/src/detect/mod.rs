@@ -1,0 +1,23 @@
+//! Detectors turn the model's state into findings. They are pure: no clock, no I/O; time comes with
+//! the events, so that a replayed trace gives the same findings. A detector is one file here and
+//! one line in [`all`].
+
+mod oom_verdict;
+mod runaway;
+
+use crate::event::{Config, Finding, Stamped};
+use crate::model::Model;
+
+/// Judges after each event.
+pub trait Detector {
+    /// Called after `model` has taken in `at`; appends what it finds.
+    fn observe(&mut self, model: &Model, at: &Stamped, findings: &mut Vec<Finding>);
+}
+
+/// Every detector, for the settings of this trace.
+pub fn all(config: &Config) -> Vec<Box<dyn Detector>> {
+    vec![
+        Box::new(runaway::RunawayDetector::new(config)),
+        Box::new(oom_verdict::OomVerdict::default()),
+    ]
+}

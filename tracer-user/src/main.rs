@@ -1,0 +1,2 @@
+//! The `rampage` binary.
+fn main() {}
