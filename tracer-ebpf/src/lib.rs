@@ -6,6 +6,8 @@
 //! reader's job; nothing here may depend on pointer width, padding or `bool`.
 #![no_std]
 
+pub mod offsets;
+
 use core::mem::{offset_of, size_of};
 
 /// What a record is; the first field of every [`Head`].
