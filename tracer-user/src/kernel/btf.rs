@@ -201,6 +201,45 @@ impl Btf {
             .collect()
     }
 
+    /// BTF in which only the wanted typedefs and functions have names; all ids are as they are
+    /// here. A loader that keeps each type as an object of its own needs a small part of the
+    /// memory for it.
+    pub fn outline(&self, wanted: impl Fn(&str) -> bool) -> Vec<u8> {
+        const FORWARD: u32 = 7 << 24;
+        let mut types: Vec<u8> = Vec::with_capacity(self.types.len() * 12);
+        let mut strings = vec![0];
+        let mut end = 0;
+        for &at in &self.types {
+            let kind = type_at(&self.data, at as usize)
+                .filter(|kind| matches!(kind.kind(), kind::TYPEDEF | kind::FUNC));
+            let name = kind.and_then(|kind| std::str::from_utf8(self.name(kind.name)).ok());
+            let words = match (kind, name) {
+                (Some(kind), Some(name)) if wanted(name) => {
+                    let offset = strings.len() as u32;
+                    strings.extend_from_slice(name.as_bytes());
+                    strings.push(0);
+                    [offset, kind.info, kind.size_or_type]
+                }
+                _ => [0, FORWARD, 0],
+            };
+            types.extend(words.iter().flat_map(|word| word.to_ne_bytes()));
+            if words[0] != 0 {
+                end = types.len();
+            }
+        }
+        types.truncate(end);
+        let mut bytes = Vec::with_capacity(24 + types.len() + strings.len());
+        bytes.extend(MAGIC.to_ne_bytes());
+        bytes.extend([1, 0]);
+        let length = types.len() as u32;
+        for word in [24, 0, length, length, strings.len() as u32] {
+            bytes.extend(word.to_ne_bytes());
+        }
+        bytes.extend(types);
+        bytes.extend(strings);
+        bytes
+    }
+
     /// Bit offset and type of a member.
     fn member(&self, kind: Type, name: &str, depth: u32) -> Option<(u32, u32)> {
         if depth > MAX_NESTING || !matches!(kind.kind(), kind::STRUCT | kind::UNION) {
@@ -311,6 +350,26 @@ mod tests {
         assert_eq!(btf.offset("outer", "d"), None);
         assert_eq!(btf.offset("inner", "a"), None);
         assert_eq!(btf.size("outer"), Some(12));
+    }
+
+    #[test]
+    fn an_outline_keeps_ids_and_drops_the_rest() {
+        let path = Path::new(VMLINUX);
+        if !path.exists() {
+            return;
+        }
+        let whole = Btf::open(path).unwrap();
+        let wanted = ["btf_trace_mark_victim", "bpf_iter_task"];
+        let bytes = whole.outline(|name| wanted.contains(&name));
+        let outline = Btf::parse(bytes, Path::new("outline")).unwrap();
+        for (name, kind) in [(wanted[0], kind::TYPEDEF), (wanted[1], kind::FUNC)] {
+            let id = |btf: &Btf| {
+                let at = btf.named(name, kind).unwrap().at as u32;
+                btf.types.iter().position(|&other| other == at).unwrap()
+            };
+            assert_eq!(id(&whole), id(&outline), "{name}");
+        }
+        assert!(outline.named("task_struct", kind::STRUCT).is_none());
     }
 
     #[test]

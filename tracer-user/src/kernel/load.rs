@@ -2,13 +2,15 @@
 
 use std::fs::File;
 use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, FEntry, Iter, KProbe, RawTracePoint};
+use aya::programs::{BtfTracePoint, FEntry, Iter, KProbe, Program, RawTracePoint};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use bytes::BytesMut;
+use tokio::io::unix::AsyncFd;
 use tracer_ebpf::{drop_reason, sweep_mode};
 
 use super::Unsupported;
@@ -61,8 +63,8 @@ pub enum Sweep {
 impl Kernel {
     /// Loads and attaches.
     pub fn load(options: &LoadOptions) -> Result<Self, Unsupported> {
-        // The kernel's types are large: they are read, asked, and gone before aya reads its own.
-        let (globals, abilities) = {
+        // The kernel's types are large: they are read, asked, and gone before the programs load.
+        let (globals, abilities, outline) = {
             let btf = Btf::open(Path::new(VMLINUX)).map_err(|error| Unsupported {
                 reason: format!("the kernel's type information is missing: {error}"),
                 remedy: format!("boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or {POLL}"),
@@ -71,13 +73,20 @@ impl Kernel {
                 reason: error.to_string(),
                 remedy: format!("report this kernel, or {POLL}"),
             })?;
-            (globals, abilities(&btf, &options.forbid))
+            (globals, abilities(&btf, &options.forbid), btf.outline(is_target))
         };
+        let outline = aya::Btf::parse(&outline, aya::Endianness::default()).map_err(|error| {
+            Unsupported {
+                reason: format!("the kernel's type information is not usable: {error}"),
+                remedy: format!("report this kernel, or {POLL}"),
+            }
+        })?;
         let pages = Pages::of(options.step_bytes);
         let ring_bytes = u32::try_from(options.ring_bytes).unwrap_or(u32::MAX);
         let high_water =
             u32::try_from(options.ring_bytes * HIGH_WATER_PERCENT / 100).unwrap_or(u32::MAX);
-        let mut loader = EbpfLoader::new();
+        let mut loader = loader_without_types();
+        loader.btf(None);
         for (name, value) in &globals {
             loader.override_global(name, value, true);
         }
@@ -104,7 +113,8 @@ impl Kernel {
             }
         })?;
         drop(loader);
-        let hooks = attach(&mut ebpf, &plan(&abilities))?;
+        let hooks = attach(&mut ebpf, &outline, &plan(&abilities))?;
+        drop(outline);
         let logger = if options.verbose > 0 { EbpfLogger::init(&mut ebpf).ok() } else { None };
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(own_map)?;
         let drops = PerCpuArray::try_from(take(&mut ebpf, "DROPS")?).map_err(own_map)?;
@@ -152,6 +162,28 @@ impl Kernel {
             self.chunk.copy_within(whole..filled, 0);
             filled -= whole;
         }
+    }
+
+    /// Becomes ready when the kernel announces records. To be called inside a tokio runtime.
+    pub fn wait_for_records(&self) -> io::Result<AsyncFd<OwnedFd>> {
+        let fd = self.ring.as_fd().try_clone_to_owned()?;
+        // SAFETY: an OwnedFd always gives the same descriptor, and is open as long as it lives.
+        unsafe { AsyncFd::register(fd) }.map_err(Into::into)
+    }
+
+    /// Attached programs and their descriptors, valid as long as this lives.
+    pub fn program_fds(&self) -> impl Iterator<Item = (&str, RawFd)> {
+        self.ebpf.programs().filter_map(|(name, program)| {
+            let fd = match program {
+                Program::BtfTracePoint(program) => program.fd(),
+                Program::RawTracePoint(program) => program.fd(),
+                Program::FEntry(program) => program.fd(),
+                Program::KProbe(program) => program.fd(),
+                Program::Iter(program) => program.fd(),
+                _ => return None,
+            };
+            Some((name, fd.ok()?.as_fd().as_raw_fd()))
+        })
     }
 
     /// Records and measurements given up so far, by kind and reason, over all CPUs.
@@ -226,18 +258,44 @@ fn abilities(btf: &Btf, forbidden: &[String]) -> Abilities {
     }
 }
 
+/// Whether a type of the kernel is what a program of [`HOOKS`] is attached to.
+fn is_target(name: &str) -> bool {
+    HOOKS.iter().any(|hook| {
+        name == hook.1
+            || name.strip_prefix("btf_trace_").is_some_and(|name| name == hook.1)
+            || name.strip_prefix("bpf_iter_").is_some_and(|name| name == hook.1)
+    })
+}
+
+/// A loader that has not read the kernel's types: aya reads them in any case, which takes 39 MiB,
+/// and goes on without them when the file cannot be opened. No relocation needs them here.
+fn loader_without_types<'a>() -> EbpfLoader<'a> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: getrlimit and setrlimit read and write a struct of this type.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) != 0 {
+            return EbpfLoader::new();
+        }
+        let none = libc::rlimit { rlim_cur: 0, ..limit };
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const none);
+        let loader = EbpfLoader::new();
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+        loader
+    }
+}
+
 /// Attaches each hook by its first rung that holds.
-fn attach(ebpf: &mut Ebpf, plan: &[Planned]) -> Result<Vec<Hook>, Unsupported> {
-    let btf = aya::Btf::from_sys_fs().map_err(|error| Unsupported {
-        reason: format!("the kernel's type information is not usable: {error}"),
-        remedy: format!("boot a kernel with CONFIG_DEBUG_INFO_BTF=y, or {POLL}"),
-    })?;
+fn attach(
+    ebpf: &mut Ebpf,
+    btf: &aya::Btf,
+    plan: &[Planned],
+) -> Result<Vec<Hook>, Unsupported> {
     let mut hooks = Vec::with_capacity(plan.len());
     for planned in plan {
         let mut refused = Vec::new();
         let mut attached = None;
         for &(mechanism, program) in &planned.rungs {
-            match attach_one(ebpf, &btf, planned.target, mechanism, program) {
+            match attach_one(ebpf, btf, planned.target, mechanism, program) {
                 Ok(()) => {
                     attached = Some(mechanism);
                     break;
