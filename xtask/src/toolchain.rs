@@ -31,9 +31,11 @@ const COMPONENTS: [(&str, &str); 3] = [
 impl Rustc {
     /// Asks the workspace's rustc.
     pub fn probe(workspace: &Workspace) -> anyhow::Result<Self> {
-        let mut rustc = Command::new(workspace.rustc());
-        rustc.current_dir(&workspace.root).args(["-vV", "--print", "sysroot"]);
-        parse(&exec(&mut rustc, Output::Captured)?)
+        let ask = |args: &[&str]| {
+            let mut rustc = Command::new(workspace.rustc());
+            exec(rustc.current_dir(&workspace.root).args(args), Output::Captured)
+        };
+        parse(&ask(&["-vV"])?, &ask(&["--print", "sysroot"])?)
     }
 
     /// Installs the components that are missing.
@@ -70,9 +72,10 @@ fn missing(sysroot: &Path) -> impl Iterator<Item = &'static str> {
     COMPONENTS.into_iter().filter(|(_, proof)| !sysroot.join(proof).is_file()).map(|(name, _)| name)
 }
 
-fn parse(text: &str) -> anyhow::Result<Rustc> {
+fn parse(version: &str, sysroot: &str) -> anyhow::Result<Rustc> {
     let field = |name: &str| {
-        text.lines()
+        version
+            .lines()
             .find_map(|line| line.strip_prefix(name))
             .map(str::trim)
             .with_context(|| format!("rustc -vV says no `{name}`"))
@@ -83,11 +86,7 @@ fn parse(text: &str) -> anyhow::Result<Rustc> {
         release: field("release:")?.to_owned(),
         host: field("host:")?.to_owned(),
         llvm_major: llvm_major.with_context(|| format!("`{llvm}` is no version of LLVM"))?,
-        sysroot: text
-            .lines()
-            .find(|line| line.starts_with('/'))
-            .context("rustc --print sysroot gives no path")?
-            .into(),
+        sysroot: sysroot.trim().into(),
     })
 }
 
@@ -95,16 +94,16 @@ fn parse(text: &str) -> anyhow::Result<Rustc> {
 mod tests {
     use super::*;
 
-    const TEXT: &str = "/opt/rust\nrustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\n\
+    const TEXT: &str = "rustc 1.95.0 (59807616e 2026-04-14)\nbinary: rustc\n\
         host: x86_64-unknown-linux-gnu\nrelease: 1.95.0\nLLVM version: 22.1.2\n";
 
     #[test]
     fn rustc_is_read() {
-        let rustc = parse(TEXT).unwrap();
+        let rustc = parse(TEXT, "/opt/rust\n").unwrap();
         assert_eq!(rustc.llvm_major, 22);
         assert_eq!(rustc.sysroot, Path::new("/opt/rust"));
         assert_eq!((&*rustc.release, &*rustc.host), ("1.95.0", "x86_64-unknown-linux-gnu"));
-        let error = parse("release: 1.95.0").unwrap_err().to_string();
+        let error = parse("release: 1.95.0", "").unwrap_err().to_string();
         assert!(error.contains("LLVM version:"), "{error}");
     }
 
@@ -116,7 +115,7 @@ mod tests {
 
     #[test]
     fn the_remedy_names_the_archive() {
-        let rustc = parse(TEXT).unwrap();
+        let rustc = parse(TEXT, "/opt/rust\n").unwrap();
         assert!(rustc.remedy("rust-src").contains("dist/rust-src-1.95.0.tar.xz "));
         assert!(rustc.remedy("clippy").contains("clippy-1.95.0-x86_64-unknown-linux-gnu.tar.xz"));
     }
