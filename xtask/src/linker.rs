@@ -35,6 +35,8 @@ pub fn ensure(workspace: &Workspace, rustc: &Rustc) -> anyhow::Result<()> {
     );
     // Below the target folder, so that an interrupted build leaves nothing elsewhere.
     let scratch = tools.join("build");
+    let search = env::var_os("PATH").unwrap_or_default();
+    let search = env::join_paths(env::split_paths(&search).chain([tools.join("bin")]))?;
     let mut install = workspace.cargo(["install", "--locked", "--force", "--no-default-features"]);
     install
         .arg(format!("bpf-linker@{VERSION}"))
@@ -43,7 +45,9 @@ pub fn ensure(workspace: &Workspace, rustc: &Rustc) -> anyhow::Result<()> {
         .arg(&tools)
         .arg("--target-dir")
         .arg(&scratch)
-        .env("LLVM_PREFIX", &prefix);
+        .env("LLVM_PREFIX", &prefix)
+        // Else cargo advises to add the folder to the user's own.
+        .env("PATH", search);
     exec(&mut install, Output::Shown).context(
         "bpf-linker could not be built; one that was built elsewhere against the same LLVM can be \
          named with BPF_LINKER=/path/to/bpf-linker",
