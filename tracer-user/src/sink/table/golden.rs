@@ -200,7 +200,7 @@ fn every_size_can_be_drawn() {
 fn nothing_steers_the_terminal_and_nothing_is_fancy() {
     let by_swap = State { sort: Sort::Swap, ..State::default() };
     let screen = Shot { state: by_swap, ..Shot::of(120, 40) }.take();
-    assert!(text(&screen).contains("evil?[2J?name"));
+    assert!(text(&screen).contains(r"evil\x1b[2J\u{2"));
     for cell in screen.content() {
         let steers = |c: char| c.is_control() || c == '\u{202e}';
         assert!(!cell.symbol().contains(steers), "{:?}", cell.symbol());

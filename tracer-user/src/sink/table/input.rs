@@ -9,7 +9,7 @@ use std::{io, thread};
 
 use ratatui::crossterm::event::{self, Event};
 
-use super::Control;
+use crate::run::Control;
 
 /// Stack of the reading thread: the parser of escape sequences needs little.
 const STACK_BYTES: usize = 128 << 10;

@@ -85,7 +85,7 @@ pub(super) mod tests {
             log.push(&finding(Severity::Critical, &format!("f\x1b{number}")), 0);
         }
         let texts: Vec<&str> = log.last(2).map(|line| line.text.as_str()).collect();
-        assert_eq!(texts, ["00:00:00 CRIT f?98", "00:00:00 CRIT f?99"]);
+        assert_eq!(texts, [r"00:00:00 CRIT f\x1b98", r"00:00:00 CRIT f\x1b99"]);
         assert_eq!((log.findings, log.last(usize::MAX).count()), (100, KEPT));
     }
 }

@@ -12,7 +12,6 @@ mod log;
 mod quantity;
 mod read;
 mod screen;
-mod shown;
 mod top;
 mod view;
 
@@ -27,35 +26,16 @@ use self::input::Input;
 use self::keys::Reaction;
 use self::log::Log;
 use self::screen::Screen;
-use self::shown::Shown;
 use self::view::{PAUSED_ROWS, Row, State, View, choose};
+use super::filter::Filter;
 use super::{Sink, SinkError};
-use crate::event::{Event, Filters, Stamped};
+use crate::event::{Event, Stamped};
 use crate::model::Model;
+use crate::run::Control;
 
 /// Events alone cause no more than four drawings a second; a key is answered at once.
 const DRAW_EVERY: Duration = Duration::from_millis(250);
 const DRAW_EVERY_NS: u64 = 250_000_000;
-
-/// What an interactive sink asks of the loop that drives it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Control {
-    /// Give the sinks their [`Sink::pulse`]: a key was pressed.
-    Refresh,
-    /// End the run; the reason goes into the `end` event.
-    Quit(&'static str),
-}
-
-/// Why the table cannot be shown.
-#[derive(Debug, thiserror::Error)]
-pub enum TableError {
-    /// `--comm` is no regular expression.
-    #[error("--comm: {0}")]
-    Filter(#[from] regex::Error),
-    /// The terminal does not do what it must.
-    #[error("the terminal cannot show a table ({0}); try --plain")]
-    Terminal(#[from] std::io::Error),
-}
 
 /// Shows the model as a table until the user quits.
 pub struct TableSink {
@@ -63,7 +43,7 @@ pub struct TableSink {
     input: Input,
     control: mpsc::Sender<Control>,
     theme: Theme,
-    shown: Shown,
+    filter: Filter,
     state: State,
     view: View,
     paused: Option<Vec<Row>>,
@@ -81,18 +61,17 @@ impl TableSink {
     /// Takes the terminal at standard output. The loop that drives the table must answer
     /// `control`. Without `colour` (NO_COLOR) weight and reversal take its place.
     pub fn open(
-        filters: &Filters,
+        filter: Filter,
         control: mpsc::Sender<Control>,
         colour: bool,
-    ) -> Result<Self, TableError> {
-        let shown = Shown::new(filters)?;
+    ) -> std::io::Result<Self> {
         let screen = Screen::enter()?;
         Ok(Self {
             screen,
             input: Input::spawn(control.clone())?,
             control,
             theme: Theme { colour },
-            shown,
+            filter,
             state: State::default(),
             view: View::default(),
             paused: None,
@@ -172,7 +151,7 @@ impl TableSink {
 
     fn choose_live(&mut self, model: &Model, first: usize, count: usize) -> Vec<Row> {
         let mut limits = read::Limits::of(model);
-        let shown = read::candidates(model).filter(|candidate| self.shown.process(candidate));
+        let shown = read::candidates(model).filter(|candidate| candidate.passes(&self.filter));
         let (mut rows, first, matching) =
             choose(shown, |candidate| limits.standing(candidate), &self.state, first, count);
         self.faults.rate(&mut rows, model.now_ns());
@@ -201,7 +180,7 @@ impl TableSink {
 impl Sink for TableSink {
     fn event(&mut self, model: &Model, at: &Stamped) -> Result<(), SinkError> {
         match &at.event {
-            Event::Finding(finding) if self.shown.finding(finding) => {
+            Event::Finding(finding) => {
                 self.log.push(finding, at.wall_ns);
                 self.draw_from_ns = 0;
             }

@@ -1,5 +1,7 @@
 //! How names and quantities look in a cell: short, of bounded width, and safe for a terminal.
 
+use crate::text::printable;
+
 /// Bytes in at most five characters: `0`, `512K`, `1.5M`, `123M`, `4.0G`.
 pub(super) fn bytes(bytes: u64) -> String {
     const UNITS: [&str; 5] = ["K", "M", "G", "T", "P"];
@@ -51,9 +53,10 @@ pub(super) fn time_of_day(wall_ns: i64) -> String {
     format!("{:02}:{:02}:{:02}", second / 3600, second / 60 % 60, second % 60)
 }
 
-/// At most `chars` characters of `text`, without any that could steer a terminal.
+/// At most `chars` characters of `text`, with escapes for all that could steer a terminal.
 pub(super) fn clean(text: &str, chars: usize) -> String {
-    text.chars().take(chars).map(|c| if steers(c) { '?' } else { c }).collect()
+    let end = text.char_indices().nth(chars).map_or(text.len(), |(at, _)| at);
+    printable(&text[..end]).into_owned()
 }
 
 /// The end of a path: whole components, with `..` for what was cut, or, when not even the last one
@@ -68,15 +71,6 @@ pub(super) fn tail(path: &str, chars: usize) -> String {
         Some(at) => format!("..{}", &path[at..]),
         None => path.rsplit('/').next().unwrap_or(path).chars().take(chars).collect(),
     }
-}
-
-/// Control characters, and the invisible ones that reorder or hide their neighbours.
-fn steers(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}'
-            | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
 #[cfg(test)]
@@ -117,7 +111,8 @@ mod tests {
 
     #[test]
     fn hostile_names_are_tamed() {
-        assert_eq!(clean("a\x1b[31mb\n\u{9b}2J\u{202e}c", 99), "a?[31mb??2J?c");
+        assert_eq!(clean("a\x1b[31mb\u{202e}c", 99), r"a\x1b[31mb\u{202e}c");
+        assert_eq!(clean("東\n京", 2), r"東\n");
         assert_eq!(clean("abcdef", 3), "abc");
     }
 

@@ -7,6 +7,7 @@ use rustc_hash::FxHashMap;
 
 use crate::event::ProcessKey;
 use crate::model::{Forecast, Model};
+use crate::sink::filter::Filter;
 
 /// A process that grows by less than this share of its limit's net rate does not drive it.
 const DRIVES_SHARE: f64 = 0.05;
@@ -27,6 +28,13 @@ pub(super) struct Candidate<'a> {
     pub cgroup: Option<&'a str>,
     /// Already known, of a paused view; None = ask.
     pub standing: Option<Standing>,
+}
+
+impl Candidate<'_> {
+    /// Whether the filters of the command line show it.
+    pub(super) fn passes(&self, filter: &Filter) -> bool {
+        filter.matches(self.key.tgid, self.comm, self.cgroup, self.php)
+    }
 }
 
 /// How a process stands to the limit that it meets first.

@@ -258,7 +258,7 @@ pub(super) mod tests {
         let standing = Standing { used_share: Some(0.5), left_s: Some(2.0), major_per_s: None };
         let hostile = Candidate { pool: Some("w\x1bw"), ..candidate(4, "a\nb") };
         let row = Row::new(&hostile, standing);
-        assert_eq!((row.name.as_str(), row.pool.as_deref()), ("a?b", Some("w?w")));
+        assert_eq!((row.name.as_str(), row.pool.as_deref()), (r"a\nb", Some(r"w\x1bw")));
         assert_eq!(Row::new(&row.candidate(), standing), row);
         assert_eq!(row.candidate().standing, Some(standing));
     }
