@@ -20,7 +20,7 @@ use crate::cli::{Demo, DemoRole};
 use crate::event::{Config, Filters};
 use crate::kernel::Unsupported;
 use crate::pipeline::Pipeline;
-use crate::run::{self, RunOptions};
+use crate::run::{self, Control, RunOptions};
 use crate::sink::Sink;
 use crate::sink::filter::Filter;
 use crate::sink::json::Json;
@@ -78,10 +78,8 @@ async fn show(args: &Demo, verbose: u8) -> anyhow::Result<()> {
     let (control, controls) = mpsc::channel(1);
     let out: Box<dyn Write> =
         if args.output.json { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
-    let colour = !args.output.json
-        && !args.output.plain
-        && io::stdout().is_terminal()
-        && colour_wanted();
+    let colour =
+        !args.output.json && !args.output.plain && io::stdout().is_terminal() && colour_wanted();
     let cgroup = match PrivateCgroup::make(&name, LIMIT_MIB << 20) {
         Ok(cgroup) => cgroup,
         Err(error) => return Err(unsupported(error).into()),
@@ -107,22 +105,7 @@ async fn show(args: &Demo, verbose: u8) -> anyhow::Result<()> {
         return Ok(());
     };
 
-    let filters =
-        Filters { cgroup: Some(stage.cgroup.path().to_owned()), ..Filters::default() };
-    let mut source = LiveSource::open(&LiveOptions {
-        config: Config { filters: filters.clone(), ..Config::default() },
-        ring_bytes: RING_BYTES,
-        forbid: Vec::new(),
-        verbose,
-    })?;
-    stage.leaker.go()?;
-    let mut json = args.output.json.then(|| Filter::new(&filters).map(Json::stdout)).transpose()?;
-    let mut sinks: Vec<&mut dyn Sink> = vec![&mut story];
-    sinks.extend(json.as_mut().map(|json| json as &mut dyn Sink));
-    let duration = Some(Duration::from_secs(KILL_WITHIN_S));
-    let options = RunOptions { duration, control: Some(controls) };
-    run::run(&mut source, &mut Pipeline::new(sinks), options).await?;
-    drop(source);
+    trace(args, verbose, &mut stage, &mut story, controls).await?;
 
     let Stage { leaker, _bystander, cgroup } = stage;
     drop((leaker, _bystander));
@@ -138,6 +121,32 @@ async fn show(args: &Demo, verbose: u8) -> anyhow::Result<()> {
     }
     let ending = ending::explain(story.seen(), KILL_WITHIN_S)?;
     story.say(&format!("\n{ending}"))?;
+    Ok(())
+}
+
+/// Lets the leaker go, and traces until the verdict or the end of the time.
+async fn trace(
+    args: &Demo,
+    verbose: u8,
+    stage: &mut Stage,
+    story: &mut Story<Box<dyn Write>>,
+    control: mpsc::Receiver<Control>,
+) -> anyhow::Result<()> {
+    let cgroup = Some(stage.cgroup.path().to_owned());
+    let filters = Filters { cgroup, ..Filters::default() };
+    let mut source = LiveSource::open(&LiveOptions {
+        config: Config { filters: filters.clone(), ..Config::default() },
+        ring_bytes: RING_BYTES,
+        forbid: Vec::new(),
+        verbose,
+    })?;
+    stage.leaker.go()?;
+    let mut json = args.output.json.then(|| Filter::new(&filters).map(Json::stdout)).transpose()?;
+    let mut sinks: Vec<&mut dyn Sink> = vec![story];
+    sinks.extend(json.as_mut().map(|json| json as &mut dyn Sink));
+    let duration = Some(Duration::from_secs(KILL_WITHIN_S));
+    let options = RunOptions { duration, control: Some(control) };
+    run::run(&mut source, &mut Pipeline::new(sinks), options).await?;
     Ok(())
 }
 
