@@ -1,5 +1,7 @@
 //! `cargo xtask build`: the release binary, with the kernel programs inside.
 
+use std::process::Command;
+
 use crate::exec::{Output, exec};
 use crate::setup;
 use crate::workspace::Workspace;
@@ -7,8 +9,13 @@ use crate::workspace::Workspace;
 /// Sets up and builds `target/release/rampage`.
 pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
     setup::execute(workspace)?;
+    exec(&mut release(workspace), Output::Shown).map(drop)
+}
+
+/// The release build. The target folder is explicit, so that the binary is where this program looks
+/// for it.
+pub fn release(workspace: &Workspace) -> Command {
     let mut build = workspace.cargo(["build", "--release", "--package", "tracer-user"]);
-    // Explicit, so that the binary is where this program looks for it.
     build.arg("--target-dir").arg(&workspace.target);
-    exec(&mut build, Output::Shown).map(drop)
+    build
 }

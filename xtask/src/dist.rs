@@ -2,16 +2,16 @@
 //! manual pages.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, bail, ensure};
 
 use crate::elf::wants_loader;
 use crate::exec::{Output, exec};
-use crate::setup;
 use crate::toolchain::Rustc;
 use crate::workspace::Workspace;
+use crate::{build, setup};
 
 /// Largest binary that is let out.
 const LIMIT_BYTES: u64 = 10 << 20;
@@ -19,7 +19,7 @@ const LIMIT_BYTES: u64 = 10 << 20;
 /// Builds, checks and lays out `target/dist`, replacing what was there.
 pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
     setup::execute(workspace)?;
-    let built = build(workspace)?;
+    let built = static_binary(workspace)?;
     let elf = fs::read(&built).with_context(|| format!("reading {}", built.display()))?;
     let dynamic = wants_loader(&elf).with_context(|| format!("reading {}", built.display()))?;
     ensure!(!dynamic, "{} is linked dynamically", built.display());
@@ -46,12 +46,11 @@ pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
 
 /// Links the C library in. Naming the target keeps build scripts and macros, which must stay
 /// dynamic, out of the flag's reach.
-fn build(workspace: &Workspace) -> anyhow::Result<std::path::PathBuf> {
+fn static_binary(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let rustc = Rustc::probe(workspace)?;
-    let mut build = workspace.cargo(["build", "--release", "--package", "tracer-user"]);
+    let mut build = build::release(workspace);
     build
-        .args(["--target", &rustc.host, "--target-dir"])
-        .arg(&workspace.target)
+        .args(["--target", &rustc.host])
         .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
         .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
     exec(&mut build, Output::Shown)?;

@@ -20,8 +20,8 @@ Examples:
 /// Builds and replaces this process by rampage, so that signals and the terminal are rampage's.
 /// Returns only when that fails.
 pub fn execute(workspace: &Workspace, args: &[OsString]) -> anyhow::Result<()> {
-    build::execute(workspace)?;
     let mut rampage = as_root(workspace.rampage())?;
+    build::execute(workspace)?;
     if !names_a_command(args) {
         rampage.arg("watch");
     }

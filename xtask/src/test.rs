@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use crate::exec::{Output, check, exec, line};
 use crate::toolchain::Rustc;
 use crate::workspace::{Workspace, is_root, on_path};
-use crate::{debian, lint, setup};
+use crate::{build, debian, lint, setup};
 
 /// Real PHP, and a FastCGI client to ask it.
 const PACKAGES: [&str; 2] = ["php8.2-fpm", "libfcgi-bin"];
@@ -46,12 +46,7 @@ fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     debian::ensure(&PACKAGES, "the PHP tests")?;
     let rustc = Rustc::probe(workspace)?;
 
-    let build = || {
-        let mut build = workspace.cargo(["build", "--release", "--package", "tracer-user"]);
-        build.arg("--target-dir").arg(&workspace.target);
-        build
-    };
-    let unit = || workspace.cargo(["test", "--workspace", "--exclude", "tests"]);
+    let mut unit = workspace.cargo(["test", "--workspace", "--exclude", "tests"]);
     // They measure, and share the kernel: one at a time.
     let mut kernel = workspace.cargo(["test", "--package", "tests", "--", "--test-threads=1"]);
     run_as_root(&mut kernel, &rustc)?;
@@ -59,8 +54,8 @@ fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     stage("rustfmt", || exec(&mut lint::format(workspace), Output::Shown).map(drop))?;
     stage("clippy, host", || exec(&mut lint::clippy_host(workspace), Output::Shown).map(drop))?;
     stage("clippy, BPF", || exec(&mut lint::clippy_bpf(workspace), Output::Shown).map(drop))?;
-    stage("unit tests", || count(&mut unit(), counts, std::io::stdout()))?;
-    stage("release build", || exec(&mut build(), Output::Shown).map(drop))?;
+    stage("unit tests", || count(&mut unit, counts, std::io::stdout()))?;
+    stage("release build", || exec(&mut build::release(workspace), Output::Shown).map(drop))?;
     stage("kernel and PHP tests, as root", || count(&mut kernel, counts, std::io::stdout()))
 }
 
