@@ -5,8 +5,10 @@ mod binary;
 mod synthetic;
 
 use std::fs;
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use binary::{rampage, run};
 use rampage::event::*;
@@ -15,6 +17,7 @@ use rampage::pipeline::Pipeline;
 use rampage::sink::trace_file::{Rotation, TraceFile};
 use rampage::sink::{Sink, SinkError};
 use rampage::source::replay::Cause;
+use rampage::trace::lines::encode;
 use synthetic::{at, header, process, read, recording, write};
 
 const NAMES: [&str; 2] = ["t.jsonl", "t.jsonl.zst"];
@@ -183,6 +186,60 @@ fn standard_input_may_be_compressed_and_standard_output_may_be_closed() {
         drop(reader);
         let (code, _, stderr) = run(closed.stdout(writer));
         assert_eq!((code, stderr.as_str()), (0, ""), "a reader that goes away is a success");
+    }
+}
+
+#[test]
+fn filters_concern_what_is_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.jsonl");
+    write(&path, &recording());
+    let (code, all, _) = run(rampage().args(["replay", "--json"]).arg(&path));
+    assert_eq!(code, 0);
+    let (code, some, _) =
+        run(rampage().args(["replay", "--json", "--comm", "^mysqld$"]).arg(&path));
+    assert_eq!(code, 0);
+    let of_type = |text: &str, kind: &str| text.matches(&format!("\"type\":\"{kind}\"")).count();
+    assert_eq!((of_type(&all, "process"), of_type(&some, "process")), (2, 1));
+    assert_eq!((of_type(&all, "growth"), of_type(&some, "growth")), (19, 1));
+    for kind in ["exit", "oom", "tick", "finding"] {
+        assert_eq!(of_type(&some, kind), of_type(&all, kind), "{kind}");
+    }
+}
+
+#[test]
+fn speed_follows_the_time_of_the_events() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.jsonl.zst");
+    write(&path, &recording());
+    let started = Instant::now();
+    let (code, slow, _) = run(rampage().args(["replay", "--speed", "20"]).arg(&path));
+    let elapsed = started.elapsed();
+    assert_eq!(code, 0);
+    assert!(elapsed >= Duration::from_millis(600), "12 s of events at 20 times: {elapsed:?}");
+    assert_eq!(slow, run(rampage().arg("replay").arg(&path)).1);
+}
+
+#[test]
+fn a_signal_ends_a_replay_that_waits_for_its_input() {
+    for signal in ["-INT", "-TERM"] {
+        let mut replay = rampage();
+        replay.args(["replay", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = replay.spawn().unwrap();
+        let mut input = child.stdin.take().unwrap();
+        let mut text = Vec::new();
+        let tick = Event::Tick(Tick {});
+        for event in [at(0, header()), at(1, tick)] {
+            encode(&event, &mut text).unwrap();
+        }
+        input.write_all(&text).unwrap();
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        assert!(lines.next().unwrap().unwrap().contains("host"), "the tick is shown");
+        let pid = child.id().to_string();
+        assert!(Command::new("kill").args([signal, &pid]).status().unwrap().success());
+        assert!(lines.next().unwrap().unwrap().contains("end       signal"));
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{signal}");
+        drop(input);
     }
 }
 
