@@ -172,7 +172,7 @@ pub struct Watch {
 Examples:
   rampage record -o t.jsonl.zst
   rampage record -o t.jsonl --duration 10m
-  rampage record -o /var/tmp/t.jsonl.zst --max-size 64M --keep 8   rolling, 512 MiB at most")]
+  rampage record -o /var/tmp/t.jsonl.zst --max-size 64M --keep 7   rolling, 512 MiB at most")]
 pub struct Record {
     /// The trace file; `.zst` compresses; `-` = standard output.
     #[arg(short, long, value_name = "FILE")]

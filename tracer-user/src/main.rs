@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use rampage::cli::Cli;
-use rampage::{command, text};
+use rampage::command;
 use tracing::Level;
 
 fn main() -> ExitCode {
@@ -18,7 +18,7 @@ fn main() -> ExitCode {
     let code = command::exit_code(&error);
     if code != 0 {
         // Nothing can be said when standard error is gone; the code still tells.
-        let _ = writeln!(io::stderr(), "rampage: {}", text::printable(&format!("{error:#}")));
+        let _ = writeln!(io::stderr(), "rampage: {}", command::one_line(&error));
     }
     ExitCode::from(code)
 }

@@ -104,7 +104,12 @@ pub fn parse_interval(text: &str) -> Result<Duration, String> {
 pub fn parse_comm(text: &str) -> Result<String, String> {
     match comm_regex(text) {
         Ok(_) => Ok(text.to_owned()),
-        Err(error) => Err(format!("{error}; quote the expression, and escape ()[]{{}}.*+? by \\")),
+        Err(error) => {
+            // The error draws the expression on lines of its own; the last one is the reason.
+            let drawn = error.to_string();
+            let reason = drawn.lines().last().unwrap_or("").trim_start_matches("error: ");
+            Err(format!("{reason}; quote the expression, and escape ()[]{{}}.*+? by \\"))
+        }
     }
 }
 

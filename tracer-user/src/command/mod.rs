@@ -10,6 +10,7 @@ pub mod watch;
 use crate::cli::{Cli, Command, UsageError};
 use crate::kernel::Unsupported;
 use crate::sink::SinkError;
+use crate::text::printable;
 
 /// Runs the command that was asked for.
 pub fn execute(cli: &Cli) -> anyhow::Result<()> {
@@ -38,5 +39,45 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
         e if e.is::<Unsupported>() => 3,
         e if e.is::<replay::DamagedInput>() => 4,
         _ => 1,
+    }
+}
+
+/// The error and its causes as one line, safe for a terminal; a cause that is part of what stands
+/// before it is not said twice.
+pub fn one_line(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        if line.contains(&text) {
+            continue;
+        }
+        if !line.is_empty() {
+            line.push_str(": ");
+        }
+        line.push_str(&text);
+    }
+    printable(&line).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::replay::OpenError;
+    use anyhow::Context;
+
+    #[test]
+    fn an_error_and_its_causes_are_one_line_without_repetition() {
+        let open = OpenError { path: "a\nb".into(), source: std::io::ErrorKind::NotFound.into() };
+        let error = Err::<(), _>(open).context("replay").unwrap_err();
+        assert_eq!(one_line(&error), "replay: cannot read a\\nb: entity not found");
+    }
+
+    #[test]
+    fn exit_codes_tell_usage_kernel_damage_and_the_rest() {
+        let unsupported = Unsupported { reason: String::new(), remedy: String::new() };
+        assert_eq!(exit_code(&anyhow::Error::from(SinkError::Closed)), 0);
+        assert_eq!(exit_code(&anyhow::anyhow!("anything")), 1);
+        assert_eq!(exit_code(&UsageError::RotateStdout.into()), 2);
+        assert_eq!(exit_code(&anyhow::Error::from(unsupported).context("watch")), 3);
     }
 }

@@ -115,11 +115,15 @@ fn end_text(end: &End, findings: u64) -> String {
 /// Host, the memory cgroup closest to its limit, and who grows fastest.
 fn summary(model: &Model, filter: &Filter) -> String {
     let host = model.host();
-    let mut text = format!(
-        "host {:>9} available, swap {:>9} free",
-        text::bytes(host.available_bytes),
-        text::bytes(host.swap_free_bytes)
-    );
+    let mut text = if host.available_bytes == 0 {
+        "host memory is not known yet".to_owned()
+    } else {
+        format!(
+            "host {:>9} available, swap {:>9} free",
+            text::bytes(host.available_bytes),
+            text::bytes(host.swap_free_bytes)
+        )
+    };
     if let (Some(some), Some(full)) = (host.some_avg10, host.full_avg10) {
         let _ = write!(text, ", psi {some:4.1}/{full:4.1} %");
     }
@@ -225,7 +229,7 @@ mod tests {
             printed(&events, false),
             "23:59:59Z  CRITICAL  php-fpm[7] grows\n\
              23:59:59Z  LOST      12 records (ring:growth)\n\
-             23:59:59Z  host       0 B available, swap       0 B free\n\
+             23:59:59Z  host memory is not known yet\n\
              23:59:59Z  end       signal: 4 events, 1 finding, 12 records lost\n"
         );
     }

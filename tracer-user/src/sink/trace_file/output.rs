@@ -47,6 +47,12 @@ impl Output {
         }
     }
 
+    /// A stream that is open already.
+    #[cfg(test)]
+    pub fn stream(file: File) -> Self {
+        Self { path: PathBuf::new(), kind: Kind::Stream { file, sent_bytes: 0 }, is_new: false }
+    }
+
     /// Bytes of whole blocks in the current file; 0 for a stream.
     pub fn end_bytes(&self) -> u64 {
         match self.kind {

@@ -95,10 +95,10 @@ impl Reader {
         self.skip(rest);
         if self.offset == 0 && self.damage.is_none() {
             self.line = 1;
-            self.fault(Cause::Empty);
+            self.fault_at(Cause::Empty, Some(0));
         } else if !self.started && self.damage.is_none() {
             self.line = 1;
-            self.fault(Cause::NotATrace);
+            self.fault_at(Cause::NotATrace, Some(0));
         }
         event
     }

@@ -1,0 +1,97 @@
+//! The command line: what is wrong is said in words that help, with exit code 2; help and manual
+//! pages work everywhere.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod binary;
+
+use std::process::Stdio;
+
+use binary::{rampage, run};
+
+const COMMANDS: [&str; 5] = ["watch", "record", "replay", "doctor", "demo"];
+
+fn wrong(arguments: &[&str], message: &str) {
+    let (code, stdout, stderr) = run(rampage().args(arguments));
+    assert_eq!(code, 2, "{arguments:?}: {stderr}");
+    assert_eq!(stdout, "", "{arguments:?}");
+    assert!(stderr.contains(message), "{arguments:?}: {stderr}");
+}
+
+#[test]
+fn wrong_usage_says_what_is_wrong_and_what_to_write() {
+    wrong(&["--frobnicate"], "--frobnicate");
+    wrong(&["wach"], "watch");
+    wrong(&["watch", "--comm", "php("], "unclosed group");
+    wrong(&["watch", "--step", "63K"], "the least is 64K");
+    wrong(&["watch", "--step", "4X"], "use K, M or G");
+    wrong(&["watch", "--interval", "1ms"], "the least is 100ms");
+    wrong(&["watch", "--duration", "soon"], "try 30s, 10m or 2h");
+    wrong(&["watch", "--tgid", "php"], "--tgid");
+    wrong(&["watch", "--json", "--plain"], "cannot be used with");
+    wrong(&["record"], "--output");
+    wrong(&["record", "-o", "t", "--max-size", "1K"], "the least is 64K");
+    wrong(&["record", "-o", "t", "--keep", "2"], "--max-size");
+    wrong(&["replay", "t", "--speed", "fast"], "use max or a number above 0");
+    wrong(&["replay", "t", "--cgroup", "/a/../b"], "must not contain `..`");
+    wrong(&["man", "wach"], "no command wach");
+}
+
+#[test]
+fn a_missing_cgroup_is_wrong_usage() {
+    for command in [&["watch"][..], &["record", "-o", "/dev/null"]] {
+        let cgroup = ["--cgroup", "/no/such/\u{1b}[2Jcgroup"];
+        let (code, _, stderr) = run(rampage().args(command).args(cgroup));
+        assert_eq!(code, 2, "{stderr}");
+        assert!(stderr.contains("no memory cgroup /no/such/\\x1b[2Jcgroup"), "{stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+}
+
+#[test]
+fn an_output_that_cannot_be_written_is_wrong_usage() {
+    for path in ["/nonexistent/t.jsonl", "/"] {
+        let (code, _, stderr) = run(rampage().args(["record", "-o", path]));
+        assert_eq!((code, stderr.lines().count()), (2, 1), "{stderr}");
+        assert!(stderr.contains(path) && stderr.contains("choose a file"), "{stderr}");
+    }
+    let (code, _, stderr) = run(rampage().args(["record", "-o", "-", "--max-size", "1M"]));
+    assert_eq!(code, 2, "{stderr}");
+}
+
+#[test]
+fn help_has_examples_whatever_the_environment() {
+    for command in COMMANDS {
+        let (code, stdout, _) = run(rampage().env_clear().args([command, "--help"]));
+        assert_eq!(code, 0);
+        assert!(stdout.contains("Examples:\n  rampage "), "{command}: {stdout}");
+    }
+    let (code, stdout, _) = run(rampage().env_clear().arg("--help"));
+    assert_eq!(code, 0);
+    assert!(COMMANDS.iter().all(|command| stdout.contains(command)), "{stdout}");
+    let (code, stdout, _) = run(rampage().arg("--version"));
+    assert_eq!((code, stdout), (0, format!("rampage {}\n", env!("CARGO_PKG_VERSION"))));
+}
+
+#[test]
+fn every_command_has_a_manual_page() {
+    let (code, page, _) = run(rampage().arg("man"));
+    assert_eq!(code, 0);
+    assert!(page.contains(".TH rampage 1"), "{page}");
+    for command in COMMANDS {
+        let (code, page, _) = run(rampage().args(["man", command]));
+        assert_eq!(code, 0);
+        assert!(page.contains(&format!(".TH rampage-{command} 1")), "{page}");
+        assert!(page.contains("Examples:"), "{page}");
+    }
+}
+
+#[test]
+fn a_reader_that_goes_away_is_a_success() {
+    for arguments in [&["man"][..], &["--help"], &["replay", "--help"]] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let (code, _, stderr) =
+            run(rampage().args(arguments).stdout(writer).stderr(Stdio::piped()));
+        assert_eq!((code, stderr.as_str()), (0, ""), "{arguments:?}");
+    }
+}
