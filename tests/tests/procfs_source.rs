@@ -229,6 +229,8 @@ fn follows_a_child_that_grows_moves_and_ends() {
         _ => None,
     });
     assert_eq!((end.start_ns, end.code, end.signal), (growth.start_ns, None, None));
+    let moves = |at: &&Stamped| matches!(&at.event, Event::CgroupMove(moved) if moved.tgid == tgid);
+    assert_eq!(tracer.events.iter().filter(moves).count(), 1, "the end is no move");
     assert!(end.peak_bytes.unwrap() >= growth.anon_bytes);
     drop(second);
     tracer.until("removal", |event| match event {

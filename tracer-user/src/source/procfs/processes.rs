@@ -1,5 +1,5 @@
-//! Follows every process from one look to the next. An idle process costs reading its stat and
-//! cgroup; its status is read only when faults or resident pages moved.
+//! Follows every process from one look to the next. An idle process costs reading its
+//! stat; its status and cgroup are read when faults or resident pages moved.
 
 use std::collections::hash_map::Entry;
 use std::io;
@@ -14,6 +14,10 @@ use crate::event::{CgroupMove, Event, Exit, Growth, Process, ProcessCause, Proce
 
 /// The command line of an old process is read again after this many looks.
 const TITLE_ROUNDS: u32 = 32;
+
+/// The cgroup of an idle process is read again after this many looks; that of one whose memory
+/// moves, at each.
+const CGROUP_ROUNDS: u32 = 4;
 
 /// All living processes but kernel threads and this one.
 #[derive(Debug)]
@@ -144,7 +148,7 @@ impl Processes {
             return Err(io::ErrorKind::NotFound.into());
         }
         if let Some(path) = identity.cgroup.take() {
-            identity.cgroup = Some(intern(&mut self.cgroups, &path));
+            identity.cgroup = Some(intern(&mut self.cgroups, path));
         }
         let status = self.reader.status(tgid)?;
         let cause = self.cause(look);
@@ -213,7 +217,8 @@ impl Processes {
             events.push(process_event(identity, ProcessCause::Update));
         }
         let before = (known.memory.minor_faults, known.memory.major_faults, known.rss_pages);
-        if before != (look.faults.0, look.faults.1, look.rss_pages) {
+        let active = before != (look.faults.0, look.faults.1, look.rss_pages);
+        if active {
             let status = self.reader.status(tgid)?;
             known.rss_pages = look.rss_pages;
             known.peak_bytes = known.peak_bytes.max(status.peak_bytes);
@@ -223,10 +228,12 @@ impl Processes {
                 events.push(Event::Growth(memory));
             }
         }
-        let Ok(path) = self.reader.cgroup(tgid) else { return Ok(()) };
-        let path = String::from_utf8_lossy(path);
-        if known.identity.cgroup.as_deref() != Some(&*path) {
-            let to = intern(&mut self.cgroups, &path);
+        if !active && known.age.wrapping_add(tgid) % CGROUP_ROUNDS != 0 {
+            return Ok(());
+        }
+        let path = self.reader.cgroup_changed(tgid, known.identity.cgroup.as_deref());
+        if let Ok(Some(path)) = path {
+            let to = intern(&mut self.cgroups, path);
             let from = known.identity.cgroup.replace(Arc::clone(&to));
             let ProcessKey { tgid, start_ns } = look.key;
             events.push(Event::CgroupMove(CgroupMove { tgid, start_ns, from, to }));
@@ -261,13 +268,12 @@ impl Processes {
 }
 
 /// One allocation for a path, however many processes are in it.
-fn intern(paths: &mut FxHashSet<Arc<str>>, path: &str) -> Arc<str> {
-    if let Some(known) = paths.get(path) {
+fn intern(paths: &mut FxHashSet<Arc<str>>, path: Arc<str>) -> Arc<str> {
+    if let Some(known) = paths.get(&path) {
         return Arc::clone(known);
     }
-    let new: Arc<str> = path.into();
-    paths.insert(Arc::clone(&new));
-    new
+    paths.insert(Arc::clone(&path));
+    path
 }
 
 fn process_event(identity: &Identity, cause: ProcessCause) -> Event {
