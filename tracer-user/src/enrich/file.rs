@@ -10,7 +10,7 @@ pub const BUFFER_BYTES: usize = 8192;
 
 /// Reads from the start of `path` until `buffer` is full or the file ends. A file that is longer
 /// is cut.
-pub fn read<'a>(path: impl AsRef<Path>, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+pub fn read(path: impl AsRef<Path>, buffer: &mut [u8]) -> io::Result<&[u8]> {
     let mut file = File::open(path)?;
     let mut filled = 0;
     while filled < buffer.len() {
@@ -26,7 +26,7 @@ pub fn read<'a>(path: impl AsRef<Path>, buffer: &'a mut [u8]) -> io::Result<&'a 
 
 /// [`read`] for files made of lines: of a file that was cut, only whole lines are returned, so
 /// that no number is read half.
-pub fn read_lines<'a>(path: impl AsRef<Path>, buffer: &'a mut [u8]) -> io::Result<&'a [u8]> {
+pub fn read_lines(path: impl AsRef<Path>, buffer: &mut [u8]) -> io::Result<&[u8]> {
     let capacity = buffer.len();
     let bytes = read(path, buffer)?;
     Ok(if bytes.len() < capacity { bytes } else { whole_lines(bytes) })

@@ -146,13 +146,31 @@ impl Reader {
         Ok(status)
     }
 
-    /// Path of its memory cgroup.
-    pub fn cgroup(&mut self, tgid: u32) -> io::Result<&[u8]> {
+    /// Path of its memory cgroup. Not found for a process whose leader is ending: v1 shows the
+    /// root then, wherever the process was.
+    pub fn cgroup(&mut self, tgid: u32) -> io::Result<Arc<str>> {
+        self.cgroup_changed(tgid, None)?.ok_or_else(|| io::ErrorKind::NotFound.into())
+    }
+
+    /// The same; None when it is still `known`.
+    pub fn cgroup_changed(
+        &mut self,
+        tgid: u32,
+        known: Option<&str>,
+    ) -> io::Result<Option<Arc<str>>> {
         self.set_path(tgid, "cgroup");
         let bytes = file::read_lines(&self.path, &mut self.buffer).map_err(gone)?;
-        memory_cgroup(bytes).ok_or_else(|| {
-            super::Malformed { file: "/proc/TGID/cgroup", field: "memory hierarchy" }.into()
-        })
+        let path = memory_cgroup(bytes)
+            .ok_or(super::Malformed { file: "/proc/TGID/cgroup", field: "memory hierarchy" })?;
+        let path = String::from_utf8_lossy(path);
+        if known == Some(&*path) {
+            return Ok(None);
+        }
+        let path: Arc<str> = path.into();
+        if &*path == "/" && self.stat(tgid)?.exiting {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        Ok(Some(path))
     }
 
     /// Everything but the command line; `php` from names alone.
@@ -161,7 +179,7 @@ impl Reader {
         let (key, ppid) = (stat.key(), stat.ppid);
         let comm: Arc<str> = String::from_utf8_lossy(stat.comm).into();
         let uid = self.status(tgid)?.uid;
-        let cgroup = self.cgroup(tgid).ok().map(|path| String::from_utf8_lossy(path).into());
+        let cgroup = self.cgroup(tgid).ok();
         self.set_path(tgid, "exe");
         let exe: Option<Arc<str>> =
             fs::read_link(&self.path).ok().map(|path| path.to_string_lossy().into());

@@ -8,6 +8,9 @@ use crate::event::ProcessKey;
 /// Bit of the flags that marks a kernel thread (PF_KTHREAD, include/linux/sched.h).
 const KERNEL_THREAD: u64 = 0x0020_0000;
 
+/// Bit of the flags that marks a task on its way out (PF_EXITING).
+const EXITING: u64 = 0x4;
+
 /// Nanoseconds of a clock tick in /proc: USER_HZ is 100 on every machine that Linux has BPF for.
 const TICK_NS: u64 = 10_000_000;
 
@@ -24,6 +27,8 @@ pub struct Stat<'a> {
     pub ppid: u32,
     /// It has no memory of its own.
     pub kernel_thread: bool,
+    /// The leader is ending or has ended.
+    pub exiting: bool,
     /// Minor faults, dead threads included.
     pub minor_faults: u64,
     /// Major faults, likewise.
@@ -63,6 +68,7 @@ impl<'a> Stat<'a> {
             state,
             ppid: id(fields[0], "ppid")?,
             kernel_thread: field(9, "flags")? & KERNEL_THREAD != 0,
+            exiting: field(9, "flags")? & EXITING != 0,
             minor_faults: field(10, "minflt")?,
             major_faults: field(12, "majflt")?,
             threads: field(20, "num_threads")?,
@@ -109,6 +115,7 @@ mod tests {
             state: b'S',
             ppid: 812,
             kernel_thread: false,
+            exiting: false,
             minor_faults: 1234,
             major_faults: 7,
             threads: 3,
@@ -156,6 +163,7 @@ mod tests {
         let parse = |threads: &str| {
             let line = dead.replace("THREADS", threads);
             let stat = Stat::parse(line.as_bytes()).unwrap();
+            assert!(stat.exiting);
             (stat.leader_ended(), stat.ended())
         };
         assert_eq!(parse("1"), (true, true));

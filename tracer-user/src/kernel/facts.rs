@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::enrich::cgroup::{Hierarchy, Version};
+use crate::enrich::cgroup::Hierarchy;
 use crate::enrich::{file, host, status};
 
 /// Inode numbers of the initial namespaces (PROC_PID_INIT_INO, PROC_USER_INIT_INO;
@@ -264,16 +264,17 @@ fn tracepoints(tracefs: &Fact<Option<PathBuf>>) -> Fact<Vec<&'static str>> {
     }
 }
 
+/// Since 4.17 the kprobe PMU is there whenever kprobe events are; all may see it.
 fn kprobes(root: &Path, tracefs: &Fact<Option<PathBuf>>) -> Fact<bool> {
-    if root.join("sys/bus/event_source/devices/kprobe").exists() {
-        return Fact::Known(true);
+    let devices = root.join("sys/bus/event_source/devices");
+    if devices.is_dir() {
+        return Fact::Known(devices.join("kprobe").exists());
     }
     match tracefs {
         Fact::Known(Some(folder)) => {
             absent_as(fs::symlink_metadata(folder.join("kprobe_events")).map(|_| true), false)
         }
-        // Since 4.17 the PMU is there whenever kprobes are.
-        Fact::Known(None) => Fact::Known(false),
+        Fact::Known(None) => Fact::unknown("no perf events, and tracefs is not mounted"),
         Fact::Unknown { unknown } => Fact::unknown(unknown),
     }
 }
@@ -323,15 +324,6 @@ fn chosen(line: io::Result<String>, absent: &str) -> Fact<String> {
 
 fn capability_names(bits: u64) -> Vec<&'static str> {
     CAPABILITIES.into_iter().filter(|(_, bit)| bits >> bit & 1 == 1).map(|(name, _)| name).collect()
-}
-
-impl fmt::Display for Version {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(match self {
-            Self::V1 => "v1",
-            Self::V2 => "v2",
-        })
-    }
 }
 
 #[cfg(test)]

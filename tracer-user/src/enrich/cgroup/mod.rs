@@ -4,8 +4,9 @@
 mod files;
 mod mounts;
 
-use std::fs;
-use std::io;
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirEntryExt, MetadataExt};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,9 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::file;
+
+/// Mounts beyond this are not looked at; a host with thousands of containers stays below.
+const MOUNTINFO_BYTES: u64 = 8 << 20;
 
 /// Which interface the memory controller has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -22,6 +26,15 @@ pub enum Version {
     V1,
     /// The unified hierarchy.
     V2,
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::V1 => "v1",
+            Self::V2 => "v2",
+        })
+    }
 }
 
 /// The mounted hierarchy of the memory controller.
@@ -39,7 +52,9 @@ pub struct Hierarchy {
 impl Hierarchy {
     /// Finds the hierarchy in this process's mount namespace. Not found when none is mounted.
     pub fn detect() -> io::Result<Self> {
-        Self::among(&fs::read("/proc/self/mountinfo")?)
+        let mut mountinfo = Vec::new();
+        File::open("/proc/self/mountinfo")?.take(MOUNTINFO_BYTES).read_to_end(&mut mountinfo)?;
+        Self::among(&mountinfo)
     }
 
     /// The best hierarchy of a mountinfo whose mount is not hidden below another one.

@@ -64,7 +64,9 @@ fn a_bare_host_says_what_it_lacks_and_why() {
     assert_eq!(facts.tracefs, Fact::Known(None));
     assert_eq!(facts.tracepoints, Fact::unknown("tracefs is not mounted"));
     assert_eq!(facts.has_tracepoint("oom/mark_victim"), None);
-    assert_eq!(facts.kprobes, Fact::Known(false));
+    assert!(facts.kprobes.known().is_none());
+    let without = host(&[("sys/bus/event_source/devices/tracepoint/type", "2\n")]);
+    assert_eq!(kprobes(without.path(), &Fact::Known(None)), Fact::Known(false));
     assert_eq!(facts.psi, Fact::Known(Psi::Disabled));
     assert_eq!(facts.thp.known().unwrap(), "never");
     assert_eq!(facts.lockdown, Fact::unknown("securityfs is not mounted"));
