@@ -1,6 +1,7 @@
 //! Where events and findings go: the terminal ([`plain`], [`table`]), JSON Lines ([`json`]) and
 //! trace files ([`trace_file`]).
 
+pub mod filter;
 pub mod json;
 pub mod plain;
 pub mod table;

@@ -21,7 +21,7 @@ use crate::event::{Config, Filters};
 use crate::kernel::Unsupported;
 use crate::pipeline::Pipeline;
 use crate::run::{self, Control, RunOptions};
-use crate::sink::{Sink, SinkError};
+use crate::sink::Sink;
 use crate::sink::filter::Filter;
 use crate::sink::json::Json;
 use crate::source::live::{LiveOptions, LiveSource};
@@ -38,10 +38,7 @@ const RING_BYTES: u64 = 4 << 20;
 pub fn execute(args: &Demo, verbose: u8) -> anyhow::Result<()> {
     match args.role {
         Some(role) => role::play(role),
-        None => match run::block_on(show(args, verbose)) {
-            Err(error) if matches!(error.downcast_ref(), Some(SinkError::Closed)) => Ok(()),
-            shown => shown,
-        },
+        None => run::block_on(show(args, verbose)),
     }
 }
 

@@ -74,7 +74,8 @@ pub struct TraceFile {
 }
 
 impl TraceFile {
-    /// Creates or empties the file; `-` = standard output, a name that ends in `.zst` compresses.
+    /// Opens or creates the file; what it held is gone with the first block. `-` = standard output,
+    /// a name that ends in `.zst` compresses.
     pub fn create(path: &Path, rotation: Rotation) -> Result<Self, SinkError> {
         let name = if path == Path::new("-") {
             "standard output".to_owned()
@@ -108,6 +109,11 @@ impl TraceFile {
             written: Rc::default(),
             name,
         })
+    }
+
+    /// For a run that cannot begin: a file that was made for it is removed.
+    pub fn abandon(self) {
+        self.output.abandon();
     }
 
     /// Totals, kept up to date.

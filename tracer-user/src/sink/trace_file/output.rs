@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 pub struct Output {
     path: PathBuf,
     kind: Kind,
+    is_new: bool,
 }
 
 #[derive(Debug)]
@@ -23,21 +24,27 @@ enum Kind {
 }
 
 impl Output {
-    /// Creates or empties `path`, readable by its owner only: command lines hold secrets. `-` is
-    /// the standard output.
+    /// Opens `path` or creates it, readable by its owner only: command lines hold secrets. What it
+    /// held is gone with the first block. `-` is the standard output.
     pub fn create(path: &Path) -> io::Result<Self> {
-        let kind = if path == Path::new("-") {
-            let stdout = io::stdout().as_fd().try_clone_to_owned()?;
-            Kind::Stream { file: File::from(stdout), sent_bytes: 0 }
+        let (file, is_new) = if path == Path::new("-") {
+            (File::from(io::stdout().as_fd().try_clone_to_owned()?), false)
         } else {
-            let file = open(path)?;
-            if file.metadata()?.is_file() {
-                Kind::File { file, end_bytes: 0, torn: false }
-            } else {
-                Kind::Stream { file, sent_bytes: 0 }
-            }
+            open(path)?
         };
-        Ok(Self { path: path.to_owned(), kind })
+        let kind = if path != Path::new("-") && file.metadata()?.is_file() {
+            Kind::File { file, end_bytes: 0, torn: true }
+        } else {
+            Kind::Stream { file, sent_bytes: 0 }
+        };
+        Ok(Self { path: path.to_owned(), kind, is_new })
+    }
+
+    /// Leaves no trace of a run that did not begin: removes the file if it was made for it.
+    pub fn abandon(self) {
+        if self.is_new && self.end_bytes() == 0 {
+            let _ = fs::remove_file(&self.path);
+        }
     }
 
     /// Bytes of whole blocks in the current file; 0 for a stream.
@@ -81,7 +88,7 @@ impl Output {
     /// one. After an error the old file goes on to be written, whatever its name is by then.
     pub fn rotate(&mut self, keep: u32) -> io::Result<()> {
         let next = numbered(&self.path, "next");
-        let file = open(&next)?;
+        let (file, _) = open(&next)?;
         for number in (1..keep).rev() {
             let from = numbered(&self.path, &number.to_string());
             match fs::rename(&from, numbered(&self.path, &(number + 1).to_string())) {
@@ -93,7 +100,7 @@ impl Output {
             fs::rename(&self.path, numbered(&self.path, "1"))?;
         }
         fs::rename(&next, &self.path)?;
-        self.kind = Kind::File { file, end_bytes: 0, torn: false };
+        self.kind = Kind::File { file, end_bytes: 0, torn: true };
         Ok(())
     }
 
@@ -106,8 +113,16 @@ impl Output {
     }
 }
 
-fn open(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)
+/// The file, and whether it was not there before.
+fn open(path: &Path) -> io::Result<(File, bool)> {
+    let mut options = OpenOptions::new();
+    options.write(true).mode(0o600);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+            Ok((options.create(true).truncate(false).open(path)?, false))
+        }
+        file => Ok((file?, true)),
+    }
 }
 
 fn numbered(path: &Path, suffix: &str) -> PathBuf {
@@ -145,6 +160,20 @@ mod tests {
         output.rotate(0).unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn an_old_file_is_replaced_by_the_first_block_and_not_before() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("t");
+        fs::write(&path, "a trace that is longer than the new one").unwrap();
+        Output::create(&path).unwrap().abandon();
+        assert!(fs::read_to_string(&path).unwrap().starts_with("a trace"));
+        Output::create(&path).unwrap().write_block(b"new").unwrap();
+        assert_eq!(fs::read_to_string(&path).unwrap(), "new");
+        let new = folder.path().join("new");
+        Output::create(&new).unwrap().abandon();
+        assert!(!new.exists());
     }
 
     #[test]

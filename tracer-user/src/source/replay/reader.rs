@@ -125,7 +125,8 @@ impl Reader {
         self.line += 1;
         let text = std::mem::take(&mut self.text);
         let line = &text[self.at..self.at + length];
-        let event = if line.iter().all(u8::is_ascii_whitespace) { Ok(None) } else { self.read(line) };
+        let event =
+            if line.iter().all(u8::is_ascii_whitespace) { Ok(None) } else { self.read(line) };
         self.text = text;
         event.unwrap_or_else(|cause| {
             self.fault(cause);

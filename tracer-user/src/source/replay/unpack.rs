@@ -75,8 +75,7 @@ impl Unpacker {
         match &mut self.state {
             State::Start if input.len() < MAGIC.len() && !end => Ok(Step::Starved),
             State::Start => {
-                self.state =
-                    if is_frame(input) { State::zstd()? } else { State::Plain };
+                self.state = if is_frame(input) { State::zstd()? } else { State::Plain };
                 Ok(Step::More)
             }
             State::Plain => {
