@@ -23,7 +23,7 @@ pub fn execute(cli: &Cli) -> anyhow::Result<()> {
             record::execute(args, cli.verbose)
         }
         Command::Replay(args) => replay::execute(args, cli.verbose),
-        Command::Doctor(args) => doctor::execute(args, cli.verbose),
+        Command::Doctor(args) => doctor::execute(args),
         Command::Demo(args) => demo::execute(args, cli.verbose),
         Command::Man(args) => man::execute(args),
     }
