@@ -41,7 +41,8 @@ fn players() -> Vec<PathBuf> {
         let comm = fs::read_to_string(path.join("comm")).unwrap_or_default();
         // A zombie waits for its reaper only.
         let status = fs::read_to_string(path.join("status")).unwrap_or_default();
-        comm.starts_with("demo-") && !status.contains("State:\tZ")
+        ["demo-leaker", "demo-bystander"].contains(&comm.trim_end())
+            && !status.contains("State:\tZ")
     };
     processes.map(|entry| entry.path()).filter(|path| plays(path)).collect()
 }

@@ -94,7 +94,8 @@ impl Terminal {
         self.screen().size(columns, lines);
         let size = window(columns, lines);
         // SAFETY: the descriptor is open, the size lives until the call returns.
-        let set = unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
+        let set =
+            unsafe { libc::ioctl(self.master.as_raw_fd(), libc::TIOCSWINSZ, &raw const size) };
         ensure!(set == 0, io::Error::last_os_error());
         Ok(())
     }
@@ -170,8 +171,9 @@ fn open(columns: u16, lines: u16) -> Result<(File, OwnedFd)> {
     let size = window(columns, lines);
     let none = std::ptr::null_mut();
     // SAFETY: both descriptors and the size live until the call returns; no name and no settings.
-    let opened =
-        unsafe { libc::openpty(&raw mut master, &raw mut slave, none, none.cast(), &raw const size) };
+    let opened = unsafe {
+        libc::openpty(&raw mut master, &raw mut slave, none, none.cast(), &raw const size)
+    };
     ensure!(opened == 0, io::Error::last_os_error());
     for descriptor in [master, slave] {
         // The program is to have the terminal as its standard streams only.
