@@ -105,33 +105,31 @@ async fn show(args: &Demo, verbose: u8) -> anyhow::Result<()> {
         return Ok(());
     };
 
-    trace(args, verbose, &mut stage, &mut story, controls).await?;
-
+    let reason = trace(args, verbose, &mut stage, &mut story, controls).await?;
     let Stage { leaker, _bystander, cgroup } = stage;
     drop((leaker, _bystander));
     cgroup.remove()?;
-    let interrupted = tokio::select! {
-        biased;
-        () = interrupts.next() => true,
-        () = std::future::ready(()) => false,
-    };
-    if interrupted && story.seen().verdict.is_none() {
-        story.say("Interrupted; everything is cleaned up.")?;
-        return Ok(());
+    match reason {
+        "closed" => return Ok(()),
+        "signal" => {
+            story.say("Interrupted; everything is cleaned up.")?;
+            return Ok(());
+        }
+        _ => {}
     }
     let ending = ending::explain(story.seen(), KILL_WITHIN_S)?;
     story.say(&format!("\n{ending}"))?;
     Ok(())
 }
 
-/// Lets the leaker go, and traces until the verdict or the end of the time.
+/// Lets the leaker go, and traces until the verdict or the end of the time; tells why it ended.
 async fn trace(
     args: &Demo,
     verbose: u8,
     stage: &mut Stage,
     story: &mut Story<Box<dyn Write>>,
     control: mpsc::Receiver<Control>,
-) -> anyhow::Result<()> {
+) -> anyhow::Result<&'static str> {
     let cgroup = Some(stage.cgroup.path().to_owned());
     let filters = Filters { cgroup, ..Filters::default() };
     let mut source = LiveSource::open(&LiveOptions {
@@ -146,8 +144,7 @@ async fn trace(
     sinks.extend(json.as_mut().map(|json| json as &mut dyn Sink));
     let duration = Some(Duration::from_secs(KILL_WITHIN_S));
     let options = RunOptions { duration, control: Some(control) };
-    run::run(&mut source, &mut Pipeline::new(sinks), options).await?;
-    Ok(())
+    run::run(&mut source, &mut Pipeline::new(sinks), options).await
 }
 
 /// Both processes in the cgroup; the bystander holds its memory, the leaker waits.

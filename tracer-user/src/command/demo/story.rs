@@ -130,7 +130,7 @@ impl<W: Write> Sink for Story<W> {
                 self.began_ns = Some(at.t_ns);
                 Ok(())
             }
-            Event::Tick(_) => self.tick(model, at.t_ns),
+            Event::Tick(_) if self.seen.verdict.is_none() => self.tick(model, at.t_ns),
             Event::Oom(oom) => self.oom(oom, at.t_ns),
             Event::Finding(finding) => self.finding(finding, at.t_ns),
             _ => Ok(()),

@@ -134,6 +134,10 @@ fn gauge(
 }
 
 fn host_gauge(buffer: &mut Buffer, area: Rect, host: &HostGauge, theme: Theme) {
+    if host.total_bytes == 0 {
+        put(buffer, area, 0, "Host   not looked at yet", Style::new());
+        return;
+    }
     let share = share(host.used_bytes, host.total_bytes);
     let swap = if host.swap_total_bytes == 0 {
         "no swap".to_owned()

@@ -5,7 +5,7 @@ use std::collections::hash_map::Entry;
 
 use rustc_hash::FxHashMap;
 
-use crate::event::ProcessKey;
+use crate::event::{Growth, ProcessKey};
 use crate::model::{Forecast, Model};
 use crate::sink::filter::Filter;
 
@@ -73,23 +73,26 @@ pub(super) struct CgroupGauge {
     pub psi: Option<(f64, f64)>,
 }
 
-/// Every process that has memory of its own, which leaves out kernel threads.
+/// Every process with memory mapped, which leaves out kernel threads. Anonymous memory alone would
+/// not do: the kernel's cheap counters show none for small processes.
 pub(super) fn candidates(model: &Model) -> impl Iterator<Item = Candidate<'_>> {
-    model
-        .processes()
-        .map(|process| Candidate {
-            key: process.key,
-            comm: &process.comm,
-            pool: process.php.as_ref().and_then(|php| php.pool.as_deref()),
-            php: process.php.is_some(),
-            anon_bytes: process.memory.anon_bytes,
-            swap_bytes: process.memory.swap_bytes,
-            rate_bytes_per_s: process.rate_bytes_per_s,
-            major_faults: process.memory.major_faults,
-            cgroup: process.cgroup.as_deref(),
-            standing: None,
-        })
-        .filter(|candidate| candidate.anon_bytes > 0 || candidate.swap_bytes > 0)
+    let mapped = |memory: &Growth| {
+        [memory.anon_bytes, memory.swap_bytes, memory.file_bytes, memory.shmem_bytes]
+            .iter()
+            .any(|bytes| *bytes > 0)
+    };
+    model.processes().filter(move |process| mapped(&process.memory)).map(|process| Candidate {
+        key: process.key,
+        comm: &process.comm,
+        pool: process.php.as_ref().and_then(|php| php.pool.as_deref()),
+        php: process.php.is_some(),
+        anon_bytes: process.memory.anon_bytes,
+        swap_bytes: process.memory.swap_bytes,
+        rate_bytes_per_s: process.rate_bytes_per_s,
+        major_faults: process.memory.major_faults,
+        cgroup: process.cgroup.as_deref(),
+        standing: None,
+    })
 }
 
 /// Limits by cgroup, looked up once each: 100,000 processes share a few hundred cgroups.
