@@ -62,9 +62,17 @@ impl Tracer {
     /// `rampage record -o FILE ARGUMENTS`, ready when this returns. FILE is plain JSON Lines and is
     /// followed while it grows.
     pub fn record(path: &Path, arguments: &str) -> Result<Self> {
-        File::create(path)?;
-        let process = start(&format!("record {arguments}"), Some(path), Stdio::null())?;
-        let file = BufReader::new(File::open(path)?);
+        let mut process = start(&format!("record {arguments}"), Some(path), Stdio::null())?;
+        // A rampage that ended at once has its say in `ready`.
+        let file = clock::wait_for("the trace file", START, || {
+            let ended = process.child.try_wait()?.is_some();
+            Ok(File::open(path).ok().map(Some).or(ended.then_some(None)))
+        })?;
+        let source: Box<dyn Read + Send> = match file {
+            Some(file) => Box::new(file),
+            None => Box::new(std::io::empty()),
+        };
+        let file = BufReader::new(source);
         Self::follow(process, file, Some(path.to_owned()))?.ready()
     }
 

@@ -1,6 +1,7 @@
 //! Real OOM kills under nested limits and in groups: which limit was hit, and one event for each
 //! invocation of the OOM killer.
 
+use std::io::Write;
 use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
@@ -57,7 +58,9 @@ fn limit_of_a_child() -> Result<()> {
 fn group_kill_is_one_event() -> Result<()> {
     let cgroup = MemoryCgroup::new("oom", 96 * MIB)?;
     if cgroup.version() == Version::V1 {
-        println!("not run: memory.oom.group needs cgroup v2, this host has the controller in v1");
+        // Past the test harness's capture: that a test did not run must be seen.
+        let lacks = "not run: memory.oom.group needs cgroup v2, this host has the controller in v1";
+        writeln!(std::io::stderr(), "{lacks}")?;
         return Ok(());
     }
     cgroup.set_oom_group()?;
