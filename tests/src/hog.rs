@@ -1,4 +1,4 @@
-//! Starts a hog (`src/bin/hog.rs`) inside a memory cgroup, steps it, and knows what it has touched
+//! Starts a hog (`src/bin/hog`) inside a memory cgroup, steps it, and knows what it has touched
 //! even after it was killed.
 
 use std::ffi::{OsStr, OsString};

@@ -10,5 +10,6 @@ pub mod hog;
 pub mod marks;
 pub mod php;
 pub mod proc;
+pub mod scene;
 pub mod trace;
 pub mod tracer;

@@ -26,7 +26,7 @@ const END: Duration = Duration::from_secs(15);
 /// A running `rampage watch --json` or `rampage record`; killed when dropped.
 #[derive(Debug)]
 pub struct Tracer {
-    child: Child,
+    process: Process,
     lines: Arc<Mutex<Lines>>,
     ended: Arc<AtomicBool>,
     reader: Option<JoinHandle<()>>,
@@ -54,26 +54,34 @@ pub struct Outcome {
 impl Tracer {
     /// `rampage watch --json ARGUMENTS`, ready when this returns.
     pub fn watch(arguments: &str) -> Result<Self> {
-        let mut child = start(&format!("watch --json {arguments}"), None, Stdio::piped())?;
-        let stdout = child.stdout.take().context("rampage has no stdout")?;
-        Self::follow(child, BufReader::new(stdout), None)?.ready()
+        let mut process = start(&format!("watch --json {arguments}"), None, Stdio::piped())?;
+        let stdout = process.child.stdout.take().context("rampage has no stdout")?;
+        Self::follow(process, BufReader::new(stdout), None)?.ready()
     }
 
     /// `rampage record -o FILE ARGUMENTS`, ready when this returns. FILE is plain JSON Lines and is
     /// followed while it grows.
     pub fn record(path: &Path, arguments: &str) -> Result<Self> {
-        File::create(path)?;
-        let child = start(&format!("record {arguments}"), Some(path), Stdio::null())?;
-        let file = BufReader::new(File::open(path)?);
-        Self::follow(child, file, Some(path.to_owned()))?.ready()
+        let mut process = start(&format!("record {arguments}"), Some(path), Stdio::null())?;
+        // A rampage that ended at once has its say in `ready`.
+        let file = clock::wait_for("the trace file", START, || {
+            let ended = process.child.try_wait()?.is_some();
+            Ok(File::open(path).ok().map(Some).or(ended.then_some(None)))
+        })?;
+        let source: Box<dyn Read + Send> = match file {
+            Some(file) => Box::new(file),
+            None => Box::new(std::io::empty()),
+        };
+        let file = BufReader::new(source);
+        Self::follow(process, file, Some(path.to_owned()))?.ready()
     }
 
     fn follow(
-        mut child: Child,
+        mut process: Process,
         source: impl BufRead + Send + 'static,
         recorded: Option<PathBuf>,
     ) -> Result<Self> {
-        let mut errors = child.stderr.take().context("rampage has no stderr")?;
+        let mut errors = process.child.stderr.take().context("rampage has no stderr")?;
         let stderr = std::thread::spawn(move || {
             let mut bytes = Vec::new();
             errors.read_to_end(&mut bytes).ok();
@@ -85,14 +93,14 @@ impl Tracer {
         let tail = recorded.is_some();
         let (sink, stop) = (Arc::clone(&lines), Arc::clone(&ended));
         let reader = std::thread::spawn(move || read_lines(source, &sink, tail, &stop));
-        Ok(Self { child, lines, ended, reader: Some(reader), stderr: Some(stderr), recorded })
+        Ok(Self { process, lines, ended, reader: Some(reader), stderr: Some(stderr), recorded })
     }
 
     fn ready(mut self) -> Result<Self> {
         let lines = Arc::clone(&self.lines);
         let tick = || with(&lines, |lines| lines.trace.lines.iter().any(is_tick));
         let waited = clock::wait_for("the first tick", START, || {
-            if let Some(status) = self.child.try_wait()? {
+            if let Some(status) = self.process.child.try_wait()? {
                 bail!("rampage ended at its start: {status}");
             }
             Ok(tick()?.then_some(()))
@@ -100,8 +108,8 @@ impl Tracer {
         match waited {
             Ok(()) => Ok(self),
             Err(error) => {
-                self.child.kill().ok();
-                self.child.wait().ok();
+                self.process.child.kill().ok();
+                self.process.child.wait().ok();
                 let stderr = self.stderr.take().and_then(|thread| thread.join().ok());
                 Err(error.context(format!("rampage says: {}", stderr.unwrap_or_default())))
             }
@@ -110,7 +118,7 @@ impl Tracer {
 
     /// Its process id.
     pub fn pid(&self) -> u32 {
-        self.child.id()
+        self.process.child.id()
     }
 
     /// A copy of all that came so far.
@@ -157,8 +165,7 @@ impl Tracer {
 
     /// Sends it a signal.
     pub fn signal(&self, signal: i32) {
-        // SAFETY: kill has no memory effects here; the child is not reaped, its pid is its own.
-        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+        self.process.signal(signal);
     }
 
     /// Ends it by SIGTERM; fails unless it exits with 0, wrote only whole and valid lines, in
@@ -180,7 +187,8 @@ impl Tracer {
 
     /// Waits for its end, however it comes.
     pub fn outcome(mut self) -> Result<Outcome> {
-        let status = clock::wait_for("rampage's end", END, || Ok(self.child.try_wait()?))?;
+        let status =
+            clock::wait_for("rampage's end", END, || Ok(self.process.child.try_wait()?))?;
         self.ended.store(true, Ordering::Release);
         if let Some(reader) = self.reader.take() {
             reader.join().ok();
@@ -197,9 +205,9 @@ impl Tracer {
 impl Drop for Tracer {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Release);
-        if matches!(self.child.try_wait(), Ok(None)) {
-            self.child.kill().ok();
-            self.child.wait().ok();
+        if matches!(self.process.child.try_wait(), Ok(None)) {
+            self.process.child.kill().ok();
+            self.process.child.wait().ok();
             if let Some(stderr) = self.stderr.take().and_then(|thread| thread.join().ok()) {
                 eprintln!("rampage was still running; it said: {stderr}");
             }
@@ -213,15 +221,40 @@ pub fn run(arguments: &[&str]) -> Result<Output> {
     Command::new(&binary).args(arguments).stdin(Stdio::null()).output().context("running rampage")
 }
 
-/// Starts rampage with words of `arguments`, output to be read by the caller.
-pub fn start(arguments: &str, output: Option<&Path>, stdout: Stdio) -> Result<Child> {
+/// A running rampage whose output the caller reads; killed when dropped.
+#[derive(Debug)]
+pub struct Process {
+    /// The process.
+    pub child: Child,
+}
+
+impl Process {
+    /// Sends it a signal.
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: kill has no memory effects; the child is not reaped as long as it is not waited
+        // for, so that its pid is its own.
+        unsafe { libc::kill(self.child.id().cast_signed(), signal) };
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if matches!(self.child.try_wait(), Ok(None)) {
+            self.child.kill().ok();
+            self.child.wait().ok();
+        }
+    }
+}
+
+/// Starts rampage with words of `arguments`.
+pub fn start(arguments: &str, output: Option<&Path>, stdout: Stdio) -> Result<Process> {
     let mut command = Command::new(binary::rampage()?);
     command.args(arguments.split_whitespace());
     if let Some(path) = output {
         command.arg("-o").arg(path);
     }
     command.stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
-    command.spawn().context("starting rampage")
+    Ok(Process { child: command.spawn().context("starting rampage")? })
 }
 
 /// Findings of `rampage replay FILE --json`.

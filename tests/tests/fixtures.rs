@@ -136,14 +136,14 @@ fn php_serves_as_cgi_fcgi_says() -> Result<()> {
 #[test]
 fn leaking_worker_breaks_its_request() -> Result<()> {
     let cgroup = MemoryCgroup::new("php", 128 << 20)?;
-    let fpm = PhpFpm::start(&cgroup, Manager::Static(2))?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Dynamic(3))?;
     let (request, worker) = fpm.leak(100)?;
     assert!(fpm.workers()?.contains(&worker));
     assert!(matches!(request.finish(), Err(FastCgiError::Broken)));
     assert_eq!(cgroup.oom_kills()?, 1);
     clock::wait_for("a new worker", SOON, || {
         let workers = fpm.workers()?;
-        Ok((workers.len() == 2 && !workers.contains(&worker)).then_some(()))
+        Ok((!workers.is_empty() && !workers.contains(&worker)).then_some(()))
     })?;
     fpm.get("ping.php", "")?;
     Ok(())

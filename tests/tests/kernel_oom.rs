@@ -1,98 +1,19 @@
-//! Real OOM kills in memory cgroups, on this kernel: who was killed, who asked, which limit, how
-//! much, and who caused it.
+//! Real OOM kills in memory cgroups, on this kernel: who was killed, who asked, how much, and who
+//! caused it. Which of several limits was hit: `oom_scope.rs`.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use rampage::event::{Event, Oom, ScopeKind, Verdict};
-use tests::cgroup::{MemoryCgroup, Version};
+use anyhow::{Context, Result};
+use rampage::event::Event;
+use tests::cgroup::MemoryCgroup;
 use tests::counters::Slot;
 use tests::hog::{self, Hog};
 use tests::marks::Marks;
-use tests::trace::Trace;
-use tests::tracer::{self, Tracer};
+use tests::scene::{Scene, assert_limit, assert_near, culprit, only};
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(30);
-
-/// A cgroup with a limit, and a tracer that records.
-struct Scene {
-    tracer: Tracer,
-    cgroup: MemoryCgroup,
-    folder: tempfile::TempDir,
-}
-
-impl Scene {
-    fn new(limit_bytes: u64) -> Result<Self> {
-        Self::with(MemoryCgroup::new("oom", limit_bytes)?)
-    }
-
-    /// Processes that are in `cgroup` by now existed before the tracer.
-    fn with(cgroup: MemoryCgroup) -> Result<Self> {
-        let folder = tempfile::tempdir()?;
-        let tracer = Tracer::record(&folder.path().join("trace.jsonl"), "--step 256K")?;
-        Ok(Self { tracer, cgroup, folder })
-    }
-
-    fn file(&self) -> PathBuf {
-        self.folder.path().join("trace.jsonl")
-    }
-
-    /// Waits for an `oom` event and its verdict.
-    fn wait_for_verdict(&self) -> Result<()> {
-        let verdict = |event: &Event| {
-            matches!(event, Event::Finding(finding)
-                if finding.kind == rampage::event::FindingKind::OomVerdict)
-        };
-        self.tracer.wait_for("a verdict", SOON, |line| verdict(&line.event))?;
-        Ok(())
-    }
-
-    /// Ends the tracer and checks what holds for every OOM: as many victims as the kernel counted,
-    /// a verdict for each event, nothing lost, and the same findings again by replay.
-    fn finish(self) -> Result<Trace> {
-        self.tracer.settle()?;
-        let file = self.file();
-        let trace = self.tracer.finish()?.trace;
-        let ooms = trace.ooms_in(&self.cgroup.path());
-        let victims: usize = ooms.iter().map(|oom| oom.victims.len()).sum();
-        assert_eq!(victims as u64, self.cgroup.oom_kills()?, "victims and the kernel's oom_kill");
-        assert_eq!(trace.ooms().len(), trace.verdicts().len(), "a verdict for each oom event");
-        assert!(trace.losses().is_empty(), "lost: {:?}", trace.losses());
-        let replayed = tracer::replay_findings(&file)?;
-        assert_eq!(trace.findings_json(), replayed.iter().collect::<Vec<_>>(), "live and replay");
-        Ok(trace)
-    }
-}
-
-/// The only `oom` event in `path`, with its verdict.
-fn only<'a>(trace: &'a Trace, path: &str) -> Result<(&'a Oom, &'a Verdict)> {
-    let ooms = trace.ooms_in(path);
-    ensure!(ooms.len() == 1, "{} oom events: {ooms:?}", ooms.len());
-    ensure!(ooms[0].victims.len() == 1, "victims: {:?}", ooms[0].victims);
-    let verdicts = trace.verdicts();
-    let of = verdicts.iter().find(|(_, _, verdict)| verdict.victims == ooms[0].victims);
-    Ok((ooms[0], of.context("no verdict names these victims")?.2))
-}
-
-fn culprit(verdict: &Verdict) -> Option<u32> {
-    verdict.culprit.as_ref().map(|culprit| culprit.tgid)
-}
-
-/// Within 2 % or 4 MiB, whichever is more.
-fn assert_near(what: &str, seen: u64, true_bytes: u64) {
-    let allowed = u64::max(true_bytes / 50, 4 * MIB);
-    println!("{what}: seen {seen}, true {true_bytes}, off by {}", seen.abs_diff(true_bytes));
-    assert!(seen.abs_diff(true_bytes) <= allowed, "{what}: {seen}, not {true_bytes}");
-}
-
-fn assert_limit(oom: &Oom, cgroup: &str, limit_bytes: u64) {
-    assert_eq!(oom.scope.kind, ScopeKind::Memcg);
-    assert_eq!(oom.scope.cgroup.as_deref(), Some(cgroup));
-    assert_eq!(oom.scope.limit_bytes, Some(limit_bytes));
-}
 
 #[test]
 fn victim_trigger_limit_and_sizes() -> Result<()> {
@@ -205,8 +126,8 @@ fn short_lived_processes_have_no_single_culprit() -> Result<()> {
 fn process_that_ends_before_user_space_looks() -> Result<()> {
     let scene = Scene::new(128 * MIB)?;
     let path = scene.cgroup.path();
-    let blink = hog::link(scene.folder.path(), "blink")?;
-    let doomed = hog::link(scene.folder.path(), "doomed")?;
+    let blink = hog::link(scene.folder(), "blink")?;
+    let doomed = hog::link(scene.folder(), "doomed")?;
     let script = format!(
         "wait fork {{ exec:{blink} anon:24 exit:7 }} reap fork {{ exec:{doomed} anon:200 }} reap"
     );
@@ -273,71 +194,5 @@ fn kill_that_marks_several_threads_has_one_victim() -> Result<()> {
         ooms.iter().flat_map(|oom| oom.victims.iter().map(|victim| victim.tgid)).collect();
     assert_eq!(victims, killed, "one event with one victim for each kill, in order");
     assert_eq!(ooms.len(), killed.len());
-    Ok(())
-}
-
-#[test]
-fn limit_of_a_parent() -> Result<()> {
-    let parent = MemoryCgroup::new("oom", 96 * MIB)?;
-    let left = parent.child("left")?;
-    let right = parent.child("right")?;
-    right.set_limit(80 * MIB)?;
-    let holder = Hog::spawn(&left, "comm:holder adj:-500 anon:40 hold")?;
-    holder.done("anon", SOON)?;
-    let scene = Scene::with(parent)?;
-    let path = scene.cgroup.path();
-    let mut leaker = Hog::spawn(&right, "comm:leaker anon:78:50 hold")?;
-    assert_eq!(leaker.wait(SOON)?.signal(), Some(libc::SIGKILL));
-    scene.wait_for_verdict()?;
-    let trace = scene.finish()?;
-    let (oom, verdict) = only(&trace, &path)?;
-    assert_limit(oom, &path, 96 * MIB);
-    assert_eq!(oom.victims[0].cgroup.as_deref(), Some(&*right.path()));
-    assert_eq!(oom.trigger.cgroup.as_deref(), Some(&*right.path()));
-    assert_near("anon at the kill", oom.victims[0].anon_bytes, leaker.count(Slot::Anon));
-    assert_eq!(culprit(verdict), Some(leaker.pid()));
-    Ok(())
-}
-
-#[test]
-fn limit_of_a_child() -> Result<()> {
-    let parent = MemoryCgroup::new("oom", 256 * MIB)?;
-    let child = parent.child("inner")?;
-    child.set_limit(48 * MIB)?;
-    let scene = Scene::with(parent)?;
-    let mut leaker = Hog::spawn(&child, "comm:leaker anon:78:50 hold")?;
-    assert_eq!(leaker.wait(SOON)?.signal(), Some(libc::SIGKILL));
-    scene.wait_for_verdict()?;
-    let trace = scene.finish()?;
-    let (oom, verdict) = only(&trace, &child.path())?;
-    assert_limit(oom, &child.path(), 48 * MIB);
-    assert_eq!(culprit(verdict), Some(leaker.pid()));
-    Ok(())
-}
-
-/// Needs cgroup v2: v1 has no group kill.
-#[test]
-fn group_kill_is_one_event() -> Result<()> {
-    let cgroup = MemoryCgroup::new("oom", 96 * MIB)?;
-    if cgroup.version() == Version::V1 {
-        println!("not run: memory.oom.group needs cgroup v2, this host has the controller in v1");
-        return Ok(());
-    }
-    cgroup.set_oom_group()?;
-    let scene = Scene::with(cgroup)?;
-    let path = scene.cgroup.path();
-    let script = "repeat:4 { fork { anon:8 hold } } comm:leaker wait anon:96:50";
-    let mut leaker = Hog::spawn(&scene.cgroup, script)?;
-    leaker.done("repeat", SOON)?;
-    scene.tracer.settle()?;
-    leaker.go()?;
-    assert_eq!(leaker.wait(SOON)?.signal(), Some(libc::SIGKILL));
-    scene.wait_for_verdict()?;
-    scene.tracer.settle()?;
-    let trace = scene.tracer.finish()?.trace;
-    let ooms = trace.ooms_in(&path);
-    assert_eq!(ooms.len(), 1, "{ooms:?}");
-    assert_eq!(ooms[0].victims.len(), 5, "{:?}", ooms[0].victims);
-    assert_eq!(culprit(trace.verdicts()[0].2), Some(leaker.pid()));
     Ok(())
 }

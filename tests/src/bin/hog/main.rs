@@ -23,12 +23,15 @@
 //! | `exit:CODE` | ends the process |
 //! | `junk:ANYTHING` | does nothing: something to stand in a command line |
 
+mod system;
+
 use std::ffi::{CString, OsString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use system::{fail, map, memfd, set_comm, wait_for_line};
 use tests::counters::{Counters, Slot};
 
 const PAGE_BYTES: usize = 4096;
@@ -275,15 +278,6 @@ impl Hog {
     }
 }
 
-fn fail(what: &str) -> ! {
-    let line = format!("hog: {what}: {}\n", std::io::Error::last_os_error());
-    // SAFETY: the buffer is valid for its length, and _exit does not return.
-    unsafe {
-        libc::write(2, line.as_ptr().cast(), line.len());
-        libc::_exit(99)
-    }
-}
-
 fn number(text: &str) -> u64 {
     if text.is_empty() {
         return 0;
@@ -310,43 +304,4 @@ fn block_end(words: &[OsString], open: usize) -> usize {
         }
     }
     fail("a block lacks its braces")
-}
-
-fn map(len: usize, fd: i32) -> *mut u8 {
-    let flags = if fd < 0 { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS } else { libc::MAP_SHARED };
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a new mapping at an address of the kernel's choice; the result is checked.
-    let mapping = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, 0) };
-    if mapping == libc::MAP_FAILED {
-        fail("mmap");
-    }
-    mapping.cast()
-}
-
-fn memfd(len: usize) -> i32 {
-    // SAFETY: the name is a NUL-terminated literal; both results are checked.
-    let fd = unsafe { libc::memfd_create(c"hog".as_ptr(), libc::MFD_CLOEXEC) };
-    // SAFETY: fd was just opened here (or is -1, which ftruncate refuses).
-    if unsafe { libc::ftruncate(fd, len as libc::off_t) } != 0 {
-        fail("memfd");
-    }
-    fd
-}
-
-fn set_comm(name: &[u8]) {
-    let Ok(name) = CString::new(name) else { fail("comm holds a NUL") };
-    // SAFETY: PR_SET_NAME reads at most 16 bytes of a NUL-terminated string.
-    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
-}
-
-fn wait_for_line() {
-    let mut byte = [0_u8; 1];
-    // SAFETY: reads one byte into a buffer of one byte.
-    while unsafe { libc::read(0, byte.as_mut_ptr().cast(), 1) } == 1 {
-        if byte[0] == b'\n' {
-            return;
-        }
-    }
-    // SAFETY: _exit does not return; the test is gone.
-    unsafe { libc::_exit(0) }
 }

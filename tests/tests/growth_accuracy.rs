@@ -1,0 +1,101 @@
+//! Growth as rampage reports it against /proc/PID/status, over a life that allocates, frees, forks,
+//! execs, maps files, shares memory, uses huge pages and starts threads.
+//!
+//! The bound: the kernel programs read the RSS counters as the kernel keeps them, and since Linux
+//! 6.2 each CPU keeps up to max(32, 2 × CPUs) pages of each counter to itself. So one counter is off
+//! by at most that batch times the number of CPUs; before 6.2 by at most 64 pages a thread.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use rampage::event::Growth;
+use tests::cgroup::MemoryCgroup;
+use tests::hog::Hog;
+use tests::proc::{self, Memory};
+use tests::trace::Trace;
+use tests::tracer::Tracer;
+
+const SOON: Duration = Duration::from_secs(30);
+/// A changed process is reported at least each second.
+const PAUSE: Duration = Duration::from_millis(1_500);
+
+struct Errors {
+    bound_bytes: u64,
+    largest: (u64, String),
+    compared: u32,
+}
+
+impl Errors {
+    /// Compares the last growth of `tgid` with what /proc says now.
+    fn compare(&mut self, trace: &Trace, tgid: u32, step: &str) -> Result<()> {
+        let seen = trace.last_growth(tgid).with_context(|| format!("after {step}"))?;
+        let truth = proc::memory(tgid)?;
+        for (counter, seen, truth) in pairs(seen, &truth) {
+            let error = seen.abs_diff(truth);
+            println!("{step:>8} {counter:>5}: rampage {seen:>10}, /proc {truth:>10}, off {error}");
+            if error > self.largest.0 {
+                self.largest = (error, format!("{counter} after {step}"));
+            }
+            assert!(
+                error <= self.bound_bytes,
+                "{counter} of {tgid} after {step}: rampage {seen}, /proc {truth}, bound {}",
+                self.bound_bytes
+            );
+        }
+        self.compared += 1;
+        Ok(())
+    }
+}
+
+fn pairs(seen: &Growth, truth: &Memory) -> [(&'static str, u64, u64); 4] {
+    [
+        ("anon", seen.anon_bytes, truth.anon_bytes),
+        ("file", seen.file_bytes, truth.file_bytes),
+        ("shmem", seen.shmem_bytes, truth.shmem_bytes),
+        ("swap", seen.swap_bytes, truth.swap_bytes),
+    ]
+}
+
+#[test]
+fn growth_agrees_with_proc() -> Result<()> {
+    let cgroup = MemoryCgroup::new("accuracy", 512 << 20)?;
+    let file = tempfile::NamedTempFile::new()?;
+    file.as_file().set_len(20 << 20)?;
+    let script = format!(
+        "wait anon:40 wait thp:34 wait shm:24 wait file:{} wait free wait \
+         repeat:4 {{ thread {{ anon:12:60 hold }} }} sleep:600 wait \
+         anon:30 fork {{ anon:9 sleep:4000 exit }} wait reap wait anon:3:2 wait free wait \
+         exec anon:50 wait free",
+        file.path().display()
+    );
+    let tracer = Tracer::watch("--step 256K")?;
+    let mut hog = Hog::spawn(&cgroup, &script)?;
+    let mut errors = Errors {
+        bound_bytes: proc::counter_error_bytes()?,
+        largest: (0, "nothing".to_owned()),
+        compared: 0,
+    };
+    // The last step before each pause, in order of the script.
+    for step in
+        ["anon", "thp", "shm", "file", "free", "sleep", "fork", "reap", "anon", "free", "anon"]
+    {
+        hog.go()?;
+        hog.done(step, SOON)?;
+        std::thread::sleep(PAUSE);
+        let trace = tracer.so_far()?;
+        errors.compare(&trace, hog.pid(), step)?;
+        if step == "fork" {
+            let child = cgroup.processes()?.into_iter().find(|pid| *pid != hog.pid());
+            errors.compare(&trace, child.context("the hog has no child")?, "fork's child")?;
+        }
+    }
+    let (largest, place) = &errors.largest;
+    println!(
+        "largest error of {} comparisons: {largest} bytes ({place}); bound {} bytes a counter",
+        errors.compared, errors.bound_bytes
+    );
+    assert_eq!(errors.compared, 12);
+    let trace = tracer.finish()?.trace;
+    assert!(trace.losses().is_empty(), "lost: {:?}", trace.losses());
+    Ok(())
+}
