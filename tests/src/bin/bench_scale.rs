@@ -200,7 +200,8 @@ impl Load {
     fn exit(&mut self, at: usize) -> Event {
         let next_ns = self.t_ns - self.t_ns % 10_000_000;
         let worker = &mut self.workers[at];
-        let start_ns = std::mem::replace(&mut worker.start_ns, next_ns.max(worker.start_ns + 1));
+        let start_ns = worker.start_ns;
+        worker.start_ns = next_ns.max(start_ns + 1);
         worker.anon_kib = 8192;
         Event::Exit(Exit {
             tgid: tgid(at),
