@@ -6,7 +6,6 @@ pub mod command;
 pub mod detect;
 pub mod enrich;
 pub mod event;
-pub mod human;
 pub mod kernel;
 pub mod model;
 pub mod pipeline;

@@ -13,8 +13,8 @@ use crate::event::{
     Cascade, Culprit, Event, Evidence, Finding, FindingKind, Oom, Party, ProcessKey, ScopeKind,
     Severity, Stamped, Subject, Verdict, Victim,
 };
-use crate::human;
 use crate::model::{Model, is_below};
+use crate::text;
 
 /// Judges kills.
 #[derive(Default)]
@@ -91,15 +91,15 @@ impl Place {
         let limit = oom
             .scope
             .limit_bytes
-            .map_or_else(String::new, |bytes| format!(" (limit {})", human::bytes(bytes)));
+            .map_or_else(String::new, |bytes| format!(" (limit {})", text::bytes(bytes)));
         match (&self.root, self.is_guess) {
-            (Some(root), false) => format!("in {}{limit}", human::name(root)),
+            (Some(root), false) => format!("in {}{limit}", sentence::name(root)),
             (None, false) if oom.scope.kind == ScopeKind::Cpuset => {
                 "in a cpuset or memory policy".to_owned()
             }
             (None, false) => "on the host".to_owned(),
             (Some(root), true) => {
-                format!("at an unknown limit (judged by what grew in {})", human::name(root))
+                format!("at an unknown limit (judged by what grew in {})", sentence::name(root))
             }
             (None, true) => "at an unknown limit (judged by what grew on the host)".to_owned(),
         }
@@ -141,8 +141,8 @@ fn subject(model: &Model, culprit: &Culprit) -> Subject {
 fn victims(oom: &Oom) -> String {
     let size = |victim: &Victim| victim.anon_bytes.saturating_add(victim.swap_bytes);
     let one = |victim: &Victim| {
-        let size = human::bytes(size(victim));
-        format!("{} (pid {}, {size})", human::name(&victim.comm), victim.tgid)
+        let size = text::bytes(size(victim));
+        format!("{} (pid {}, {size})", sentence::name(&victim.comm), victim.tgid)
     };
     match &oom.victims[..] {
         [] => "nobody that was seen".to_owned(),
@@ -153,7 +153,7 @@ fn victims(oom: &Oom) -> String {
             format!(
                 "{} processes at once ({} together, the largest {})",
                 all.len(),
-                human::bytes(total),
+                text::bytes(total),
                 largest.unwrap_or_default(),
             )
         }
@@ -182,14 +182,14 @@ fn blame(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> String {
             format!(
                 "caused by {}, which grew {} in {}{suffered}",
                 named(culprit),
-                human::bytes(culprit.grown_bytes),
-                human::seconds(took_s(model, culprit, t_ns)),
+                text::bytes(culprit.grown_bytes),
+                text::seconds(took_s(model, culprit, t_ns)),
             )
         }
         Cause::Pool { pool, workers, grown_bytes } => format!(
             "no single culprit: the {workers} workers of pool {} together grew {}, most of all growth",
-            human::name(pool),
-            human::bytes(*grown_bytes),
+            sentence::name(pool),
+            text::bytes(*grown_bytes),
         ),
         Cause::NoGrowth => {
             "no single culprit: nobody was seen to grow by enough to explain it".to_owned()
@@ -200,9 +200,9 @@ fn blame(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> String {
         Cause::Disagree { lately, since_seen } => format!(
             "no single culprit: most grown in the last {WINDOW_S:.0} s is {} ({}), since first seen it is {} ({})",
             named(lately),
-            human::bytes(lately.grown_bytes),
+            text::bytes(lately.grown_bytes),
             named(since_seen),
-            human::bytes(since_seen.grown_bytes),
+            text::bytes(since_seen.grown_bytes),
         ),
     }
 }
@@ -228,7 +228,7 @@ fn repeated(cascade: &Cascade) -> String {
         0 | 1 => String::new(),
         number => format!(
             " (kill number {number} at this limit within {})",
-            human::seconds(cascade.since_s)
+            text::seconds(cascade.since_s)
         ),
     }
 }

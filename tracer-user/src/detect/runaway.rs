@@ -15,8 +15,9 @@ use crate::event::{
     Config, Event, Evidence, Finding, FindingKind, Limit, ProcessKey, Runaway, ScopeKind, Severity,
     Stamped,
 };
-use crate::human;
-use crate::model::{Filter, Model, Process, Scope, eta_s};
+use crate::model::{Model, Process, Scope, eta_s};
+use crate::sink::filter::Filter;
+use crate::text;
 
 /// Growth up to this is warm-up: a PHP worker that meets the application's code for the first time
 /// takes 5 to 10 MiB.
@@ -82,7 +83,7 @@ impl RunawayDetector {
                 self.remember(process, danger.scope.path, onset_ns);
                 return self
                     .filter
-                    .matches(process)
+                    .matches_process(process)
                     .then(|| finding(model, process, &danger, share));
             }
         }
@@ -169,8 +170,8 @@ fn finding(model: &Model, process: &Process, danger: &Danger<'_>, share: f64) ->
         (ScopeKind::Memcg, Some(path)) => {
             format!(
                 "reaches the {} limit of {}",
-                human::bytes(scope.limit_bytes),
-                human::name(path)
+                text::bytes(scope.limit_bytes),
+                sentence::name(path)
             )
         }
         _ => "uses up the memory of the host".to_owned(),
@@ -181,11 +182,11 @@ fn finding(model: &Model, process: &Process, danger: &Danger<'_>, share: f64) ->
         String::new()
     };
     let summary = format!(
-        "{} grows {}, has {}, and {limit} in about {}{others}",
+        "{} grows {}/s, has {}, and {limit} in about {}{others}",
         sentence::process(process),
-        human::rate(rate_bytes_per_s),
-        human::bytes(used_bytes),
-        human::seconds(danger.eta_s),
+        text::bytes(rate_bytes_per_s as u64),
+        text::bytes(used_bytes),
+        text::seconds(danger.eta_s),
     );
     Finding {
         kind: FindingKind::Runaway,

@@ -1,10 +1,26 @@
 //! How findings name a process.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::event::{Php, Subject};
-use crate::human;
 use crate::model::Process;
+use crate::text;
+
+/// Longest name in a sentence, columns.
+const NAME_COLUMNS: usize = 64;
+
+/// A name that can harm neither a terminal nor a sentence, cut to 64 columns; `?` for none.
+pub(super) fn name(name: &str) -> String {
+    if name.is_empty() {
+        return "?".to_owned();
+    }
+    let short = &name[..name.floor_char_boundary(8 * NAME_COLUMNS)];
+    match text::printable(short) {
+        Cow::Borrowed(safe) => text::fit(safe, NAME_COLUMNS).into_owned(),
+        Cow::Owned(safe) => text::fit(&safe, NAME_COLUMNS).into_owned(),
+    }
+}
 
 /// `php-fpm8.2 (pool www, pid 4242)`.
 pub(super) fn process(process: &Process) -> String {
@@ -14,8 +30,8 @@ pub(super) fn process(process: &Process) -> String {
 /// The same from its parts.
 pub(super) fn named(comm: &str, pool: Option<&str>, tgid: u32) -> String {
     match pool {
-        Some(pool) => format!("{} (pool {}, pid {tgid})", human::name(comm), human::name(pool)),
-        None => format!("{} (pid {tgid})", human::name(comm)),
+        Some(pool) => format!("{} (pool {}, pid {tgid})", name(comm), name(pool)),
+        None => format!("{} (pid {tgid})", name(comm)),
     }
 }
 
@@ -32,5 +48,29 @@ pub(super) fn subject(process: &Process) -> Subject {
         comm: Arc::clone(&process.comm),
         pool: pool(process),
         cgroup: process.cgroup.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_harmless_and_bounded() {
+        assert_eq!(name("php-fpm8.2"), "php-fpm8.2");
+        assert_eq!(name(""), "?");
+        assert_eq!(name("a\x1b[31m\nb"), "a\\x1b[31m\\nb");
+        for long in ["é".repeat(4096), "\x1b".repeat(4096), "\u{202e}".repeat(100), "x".repeat(65)]
+        {
+            let safe = name(&long);
+            assert!(safe.chars().count() <= NAME_COLUMNS && safe.ends_with('…'), "{safe}");
+            assert!(!safe.chars().any(|c| c.is_control() || c == '\u{202e}'));
+        }
+    }
+
+    #[test]
+    fn a_process_is_named_with_its_pool() {
+        assert_eq!(named("php", Some("www\n"), 7), "php (pool www\\n, pid 7)");
+        assert_eq!(named("php", None, 7), "php (pid 7)");
     }
 }

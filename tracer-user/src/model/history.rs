@@ -48,11 +48,24 @@ impl History {
         };
         // The newest point always tells the present; it stays for good once it is far enough
         // from the one before.
-        if len >= 2 && point.offset - self.tiers[0][len - 2].offset < spacing(0) {
+        let is_near = len >= 2 && point.offset - self.tiers[0][len - 2].offset < spacing(0);
+        if is_near || (len >= 1 && point.offset == newest) {
             self.tiers[0][len - 1] = point;
         } else {
             self.append(0, point);
         }
+    }
+
+    /// Growth towards the last point began later than at the point before it: moves that one.
+    pub fn delay_before_last(&mut self, t_ns: u64) {
+        let len = usize::from(self.lens[0]);
+        if len < 2 {
+            return;
+        }
+        let offset = t_ns.saturating_sub(self.base_ns) >> TIME_SHIFT;
+        let last = self.tiers[0][len - 1].offset;
+        let before = &mut self.tiers[0][len - 2].offset;
+        *before = u32::try_from(offset).unwrap_or(u32::MAX).clamp(*before, last);
     }
 
     /// The size at a time, interpolated; before the first point that one, after the last that one.

@@ -2,7 +2,6 @@
 //! event does not depend on how many processes there are.
 
 mod cgroup;
-mod filter;
 mod gauge;
 mod growers;
 mod history;
@@ -19,7 +18,6 @@ mod tree;
 mod trend;
 
 pub use cgroup::{Cgroup, is_below};
-pub use filter::Filter;
 pub use host::Host;
 pub use process::Process;
 pub use roster::Exited;

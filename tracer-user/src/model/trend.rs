@@ -67,6 +67,11 @@ impl Trend {
         if held_ns > self.last_ns {
             self.history.push(held_ns, self.last_bytes);
         }
+        if held_ns == self.last_ns
+            && self.episode.sharpen_onset(t_ns, bytes, held_ns, self.last_bytes)
+        {
+            self.history.delay_before_last(self.episode.onset_ns);
+        }
         self.history.push(t_ns, bytes);
         self.episode.update(t_ns, bytes, held_ns, self.last_bytes);
         let grown = bytes as f32 - self.last_bytes as f32;
@@ -154,7 +159,7 @@ impl Episode {
                 self.rise(t_ns, bytes);
             }
         } else if bytes > self.peak_bytes {
-            self.sharpen_onset(t_ns, bytes, held_ns, held_bytes);
+            self.vague_onset = false;
             self.rise(t_ns, bytes);
         } else {
             let rise = self.peak_bytes - self.onset_bytes;
@@ -173,14 +178,17 @@ impl Episode {
     }
 
     /// The first report of a rise may come long after the last report before it. At the pace of
-    /// the second step the first one took less: growth began later.
-    fn sharpen_onset(&mut self, t_ns: u64, bytes: u64, held_ns: u64, held_bytes: u64) {
-        if !std::mem::take(&mut self.vague_onset) || bytes <= held_bytes {
-            return;
+    /// the second step the first one took less: growth began later. True = the onset moved.
+    fn sharpen_onset(&mut self, t_ns: u64, bytes: u64, held_ns: u64, held_bytes: u64) -> bool {
+        if !self.vague_onset || bytes <= held_bytes {
+            return false;
         }
         let pace = (bytes - held_bytes) as f64 / (t_ns - held_ns).max(1) as f64;
         let took_ns = held_bytes.saturating_sub(self.onset_bytes) as f64 / pace;
-        self.onset_ns = self.onset_ns.max(held_ns.saturating_sub(took_ns as u64));
+        let onset_ns = held_ns.saturating_sub(took_ns as u64);
+        let moved = onset_ns > self.onset_ns;
+        self.onset_ns = self.onset_ns.max(onset_ns);
+        moved
     }
 
     fn restart(&mut self, t_ns: u64, bytes: u64) {

@@ -144,7 +144,7 @@ fn the_two_windows_must_agree() {
     assert_eq!(culprit(&finding), None);
     assert!(
         finding.summary.contains(
-            "most grown in the last 60 s is php (pid 2) (90 MiB), since first seen it is cache \
+            "most grown in the last 60 s is php (pid 2) (90.0 MiB), since first seen it is cache \
              (pid 1) (150 MiB)"
         ),
         "{}",

@@ -91,8 +91,8 @@ fn the_summary_is_a_sentence() {
     let summary = &raised(&script)[0].1.summary;
     assert_eq!(
         summary,
-        "php-fpm8.2 (pool www, pid 4) grows 50 MiB/s, has 42 MiB, and reaches the 256 MiB limit of \
-         /web in about 2.5 s"
+        "php-fpm8.2 (pool www, pid 4) grows 50.0 MiB/s, has 42.0 MiB, and reaches the 256 MiB limit \
+         of /web in about 2.5 s"
     );
 }
 
