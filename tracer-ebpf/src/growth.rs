@@ -44,8 +44,7 @@ fn rss_stat_raw(ctx: RawTracePointContext) -> i32 {
     let args = Args::new(&ctx);
     let mm = args.get(0);
     if concerns(args)
-        && let (Ok(anon), Ok(swap)) =
-            (at(address(mm, MM_ANONPAGES)), at(address(mm, MM_SWAPENTS)))
+        && let (Ok(anon), Ok(swap)) = (at(address(mm, MM_ANONPAGES)), at(address(mm, MM_SWAPENTS)))
     {
         changed(mm, anon, swap);
     }

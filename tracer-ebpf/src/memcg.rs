@@ -136,4 +136,3 @@ fn report_charge(memcg: u64, step_pages: u64) -> Result<(), Drop> {
 pub fn remember<K, V>(map: &LruHashMap<K, V>, key: K, value: V) {
     let _ = map.insert(&key, &value, 0);
 }
-

@@ -2,8 +2,11 @@
 //! the events, so that a replayed trace gives the same findings. A detector is one file here and
 //! one line in [`all`].
 
+mod attribution;
+mod cascade;
 mod oom_verdict;
 mod runaway;
+mod sentence;
 
 use crate::event::{Config, Finding, Stamped};
 use crate::model::Model;

@@ -1,12 +1,234 @@
-//! `oom_verdict`.
-use super::Detector;
-use crate::event::{Finding, Stamped};
-use crate::model::Model;
+//! `oom_verdict`: who was killed, who asked for the memory, and who really caused it. Each kill
+//! has exactly one verdict; a wrong culprit is worse than none.
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use super::attribution::{Attribution, Cause, WINDOW_S};
+use super::cascade::Cascades;
+use super::{Detector, sentence};
+use crate::event::{
+    Cascade, Culprit, Event, Evidence, Finding, FindingKind, Oom, Party, ProcessKey, ScopeKind,
+    Severity, Stamped, Subject, Verdict, Victim,
+};
+use crate::model::{Model, is_below};
+use crate::text;
 
 /// Judges kills.
 #[derive(Default)]
-pub struct OomVerdict {}
+pub struct OomVerdict {
+    cascades: Cascades,
+}
+
+/// Where the growers are looked for.
+struct Place {
+    /// Cgroup, with all below; None = the host.
+    root: Option<Arc<str>>,
+    /// The limit that was hit is not known; the place is a guess.
+    is_guess: bool,
+}
 
 impl Detector for OomVerdict {
-    fn observe(&mut self, _model: &Model, _at: &Stamped, _findings: &mut Vec<Finding>) {}
+    fn observe(&mut self, model: &Model, at: &Stamped, findings: &mut Vec<Finding>) {
+        if let Event::Oom(oom) = &at.event {
+            findings.push(self.judge(model, oom, at.t_ns));
+        }
+    }
+}
+
+impl OomVerdict {
+    fn judge(&mut self, model: &Model, oom: &Oom, t_ns: u64) -> Finding {
+        let place = Place::of(model, oom);
+        let attribution = Attribution::new(model, oom, place.root.as_deref(), t_ns);
+        let cause = attribution.cause();
+        let cascade = self.cascades.count(&oom.scope, place.root.as_ref(), t_ns);
+        let culprit = match &cause {
+            Cause::Process(culprit) => Some(culprit.clone()),
+            _ => None,
+        };
+        Finding {
+            kind: FindingKind::OomVerdict,
+            severity: Severity::Critical,
+            subject: culprit.as_ref().map(|culprit| subject(model, culprit)),
+            summary: format!(
+                "OOM kill {}: killed {}, asked for by {}; {}{}",
+                place.words(oom),
+                victims(oom),
+                party(model, &oom.trigger),
+                blame(model, oom, &cause, t_ns),
+                repeated(&cascade),
+            ),
+            evidence: Evidence::OomVerdict(Verdict {
+                victims: oom.victims.clone(),
+                trigger: oom.trigger.clone(),
+                culprit,
+                grown_in_window: attribution.window.shown(),
+                grown_since_seen: attribution.since_seen.shown(),
+                window_s: WINDOW_S,
+                limit: oom.scope.clone(),
+                cascade,
+            }),
+        }
+    }
+}
+
+impl Place {
+    fn of(model: &Model, oom: &Oom) -> Self {
+        match (oom.scope.kind, &oom.scope.cgroup) {
+            (ScopeKind::Memcg, Some(path)) => {
+                Self { root: Some(Arc::clone(path)), is_guess: false }
+            }
+            (ScopeKind::Host | ScopeKind::Cpuset, _) => Self { root: None, is_guess: false },
+            (ScopeKind::Memcg | ScopeKind::Unknown, _) => {
+                Self { root: common_ancestor(model, oom), is_guess: true }
+            }
+        }
+    }
+
+    fn words(&self, oom: &Oom) -> String {
+        let limit = oom
+            .scope
+            .limit_bytes
+            .map_or_else(String::new, |bytes| format!(" (limit {})", text::bytes(bytes)));
+        match (&self.root, self.is_guess) {
+            (Some(root), false) => format!("in {}{limit}", sentence::name(root)),
+            (None, false) if oom.scope.kind == ScopeKind::Cpuset => {
+                "in a cpuset or memory policy".to_owned()
+            }
+            (None, false) => "on the host".to_owned(),
+            (Some(root), true) => {
+                format!("at an unknown limit (judged by what grew in {})", sentence::name(root))
+            }
+            (None, true) => "at an unknown limit (judged by what grew on the host)".to_owned(),
+        }
+    }
+}
+
+/// The victims' and the trigger's common place, from the first victim's cgroup upwards.
+fn common_ancestor(model: &Model, oom: &Oom) -> Option<Arc<str>> {
+    let cgroup = |key: &ProcessKey| model.living_or_exited(key).and_then(|p| p.cgroup.clone());
+    let victim = oom.victims.first()?;
+    let path = victim.cgroup.clone().or_else(|| cgroup(&victim.key()))?;
+    let trigger = oom.trigger.cgroup.clone().or_else(|| cgroup(&trigger_key(&oom.trigger)));
+    let Some(trigger) = trigger else { return Some(path) };
+    let mut common = &*path;
+    while !is_below(&trigger, common) {
+        common = match common.rfind('/') {
+            Some(0) | None => "/",
+            Some(at) => &common[..at],
+        };
+    }
+    Some(Arc::from(common))
+}
+
+fn trigger_key(trigger: &Party) -> ProcessKey {
+    ProcessKey { tgid: trigger.tgid, start_ns: trigger.start_ns }
+}
+
+fn subject(model: &Model, culprit: &Culprit) -> Subject {
+    let key = ProcessKey { tgid: culprit.tgid, start_ns: culprit.start_ns };
+    Subject {
+        tgid: culprit.tgid,
+        start_ns: culprit.start_ns,
+        comm: Arc::clone(&culprit.comm),
+        pool: culprit.pool.clone(),
+        cgroup: model.living_or_exited(&key).and_then(|process| process.cgroup.clone()),
+    }
+}
+
+fn victims(oom: &Oom) -> String {
+    let size = |victim: &Victim| victim.anon_bytes.saturating_add(victim.swap_bytes);
+    let one = |victim: &Victim| {
+        let size = text::bytes(size(victim));
+        format!("{} (pid {}, {size})", sentence::name(&victim.comm), victim.tgid)
+    };
+    match &oom.victims[..] {
+        [] => "nobody that was seen".to_owned(),
+        [victim] => one(victim),
+        all => {
+            let total = all.iter().map(size).fold(0, u64::saturating_add);
+            let largest = all.iter().max_by_key(|victim| size(victim)).map(one);
+            format!(
+                "{} processes at once ({} together, the largest {})",
+                all.len(),
+                text::bytes(total),
+                largest.unwrap_or_default(),
+            )
+        }
+    }
+}
+
+fn party(model: &Model, party: &Party) -> String {
+    let known = model.living_or_exited(&trigger_key(party));
+    let pool = known.and_then(sentence::pool);
+    sentence::named(&party.comm, pool.as_deref(), party.tgid)
+}
+
+fn named(culprit: &Culprit) -> String {
+    sentence::named(&culprit.comm, culprit.pool.as_deref(), culprit.tgid)
+}
+
+/// Who caused it, or why nobody is named.
+fn blame(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> String {
+    match cause {
+        Cause::Process(culprit) => {
+            let suffered = match oom.victims.iter().any(|victim| is(victim, culprit)) {
+                true => "",
+                false if oom.victims.len() > 1 => "; the victims only suffered",
+                false => "; the victim only suffered",
+            };
+            format!(
+                "caused by {}, which grew {} in {}{suffered}",
+                named(culprit),
+                text::bytes(culprit.grown_bytes),
+                text::seconds(took_s(model, culprit, t_ns)),
+            )
+        }
+        Cause::Pool { pool, workers, grown_bytes } => format!(
+            "no single culprit: the {workers} workers of pool {} together grew {}, most of all growth",
+            sentence::name(pool),
+            text::bytes(*grown_bytes),
+        ),
+        Cause::NoGrowth => {
+            "no single culprit: nobody was seen to grow by enough to explain it".to_owned()
+        }
+        Cause::Spread { processes } => {
+            format!("no single culprit: growth is spread over {processes} processes")
+        }
+        Cause::Disagree { lately, since_seen } => format!(
+            "no single culprit: most grown in the last {WINDOW_S:.0} s is {} ({}), since first seen it is {} ({})",
+            named(lately),
+            text::bytes(lately.grown_bytes),
+            named(since_seen),
+            text::bytes(since_seen.grown_bytes),
+        ),
+    }
+}
+
+fn is(victim: &Victim, culprit: &Culprit) -> bool {
+    (victim.tgid, victim.start_ns) == (culprit.tgid, culprit.start_ns)
+}
+
+/// The time its growth took: its episode where that is most of it, else the whole window.
+fn took_s(model: &Model, culprit: &Culprit, t_ns: u64) -> f64 {
+    let key = ProcessKey { tgid: culprit.tgid, start_ns: culprit.start_ns };
+    let Some(process) = model.living_or_exited(&key) else { return culprit.window_s };
+    let episode_s = t_ns.saturating_sub(process.onset_ns()) as f64 / 1e9;
+    if process.grown_bytes() as f64 >= 0.8 * culprit.grown_bytes as f64 {
+        episode_s.min(culprit.window_s)
+    } else {
+        culprit.window_s
+    }
+}
+
+fn repeated(cascade: &Cascade) -> String {
+    match cascade.number {
+        0 | 1 => String::new(),
+        number => format!(
+            " (kill number {number} at this limit within {})",
+            text::seconds(cascade.since_s)
+        ),
+    }
 }

@@ -270,11 +270,9 @@ impl Btf {
         let mut kind = self.by_id(id)?;
         for _ in 0..MAX_NESTING {
             match kind.kind() {
-                kind::TYPEDEF
-                | kind::VOLATILE
-                | kind::CONST
-                | kind::RESTRICT
-                | kind::TYPE_TAG => kind = self.by_id(kind.size_or_type)?,
+                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
+                    kind = self.by_id(kind.size_or_type)?
+                }
                 _ => break,
             }
         }

@@ -75,12 +75,11 @@ impl Kernel {
             })?;
             (globals, abilities(&btf, &options.forbid), btf.outline(is_target))
         };
-        let outline = aya::Btf::parse(&outline, aya::Endianness::default()).map_err(|error| {
-            Unsupported {
+        let outline =
+            aya::Btf::parse(&outline, aya::Endianness::default()).map_err(|error| Unsupported {
                 reason: format!("the kernel's type information is not usable: {error}"),
                 remedy: format!("report this kernel, or {POLL}"),
-            }
-        })?;
+            })?;
         let pages = Pages::of(options.step_bytes);
         let ring_bytes = u32::try_from(options.ring_bytes).unwrap_or(u32::MAX);
         let high_water =
@@ -248,10 +247,7 @@ fn abilities(btf: &Btf, forbidden: &[String]) -> Abilities {
             .filter(|target| btf.tracepoint(target).is_some())
             .map(str::to_owned)
             .collect(),
-        functions: targets()
-            .filter(|target| btf.has_function(target))
-            .map(str::to_owned)
-            .collect(),
+        functions: targets().filter(|target| btf.has_function(target)).map(str::to_owned).collect(),
         kprobes: Path::new("/sys/bus/event_source/devices/kprobe").exists(),
         mark_carries_task: offsets::mark_carries_task(btf),
         forbidden: forbidden.to_vec(),
@@ -285,11 +281,7 @@ fn loader_without_types<'a>() -> EbpfLoader<'a> {
 }
 
 /// Attaches each hook by its first rung that holds.
-fn attach(
-    ebpf: &mut Ebpf,
-    btf: &aya::Btf,
-    plan: &[Planned],
-) -> Result<Vec<Hook>, Unsupported> {
+fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, plan: &[Planned]) -> Result<Vec<Hook>, Unsupported> {
     let mut hooks = Vec::with_capacity(plan.len());
     for planned in plan {
         let mut refused = Vec::new();
@@ -314,11 +306,7 @@ fn attach(
         }
         if attached.is_none() && planned.needed {
             return Err(Unsupported {
-                reason: format!(
-                    "{} cannot be hooked: {}",
-                    planned.target,
-                    refused.join("; ")
-                ),
+                reason: format!("{} cannot be hooked: {}", planned.target, refused.join("; ")),
                 remedy: POLL.to_owned(),
             });
         }

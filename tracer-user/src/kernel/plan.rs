@@ -63,8 +63,7 @@ pub struct Planned {
 }
 
 /// A hook as it could be at best: subsystem, target, rungs, what is lost without it, needed.
-type Hook =
-    (&'static str, &'static str, &'static [(Mechanism, &'static str)], &'static str, bool);
+type Hook = (&'static str, &'static str, &'static [(Mechanism, &'static str)], &'static str, bool);
 
 use Mechanism::{Fentry, Iterator, Kprobe, RawTracepoint, TpBtf};
 

@@ -1,4 +1,5 @@
 //! One memory cgroup.
+
 use std::sync::Arc;
 
 use crate::event::CgroupEvents;
@@ -12,6 +13,12 @@ pub struct Cgroup {
     pub usage_bytes: u64,
     /// Limit.
     pub max_bytes: Option<u64>,
+    /// Above this its processes are throttled.
+    pub high_bytes: Option<u64>,
+    /// Charge of swap (v2) or memory + swap (v1).
+    pub swap_usage_bytes: u64,
+    /// Limit of swap (v2) or memory + swap (v1).
+    pub swap_max_bytes: Option<u64>,
     /// File pages that can be reclaimed, whole subtree, as last read.
     pub reclaimable_bytes: u64,
     /// Counters, as last read.
@@ -22,4 +29,62 @@ pub struct Cgroup {
     pub some_avg10: Option<f64>,
     /// PSI full over 10 s, percent.
     pub full_avg10: Option<f64>,
+}
+
+impl Cgroup {
+    pub(super) fn new(path: Arc<str>) -> Self {
+        Self {
+            path,
+            usage_bytes: 0,
+            max_bytes: None,
+            high_bytes: None,
+            swap_usage_bytes: 0,
+            swap_max_bytes: None,
+            reclaimable_bytes: 0,
+            events: None,
+            rate_bytes_per_s: 0.0,
+            some_avg10: None,
+            full_avg10: None,
+        }
+    }
+}
+
+/// Whether `path` is `root` or below it.
+pub fn is_below(path: &str, root: &str) -> bool {
+    root == "/"
+        || path.strip_prefix(root).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+}
+
+/// The path above: `/a/b` → `/a` → `/`; None above the root.
+pub(super) fn parent_path(path: &str) -> Option<&str> {
+    match path.rfind('/') {
+        _ if path == "/" || path.is_empty() => None,
+        Some(0) | None => Some("/"),
+        Some(at) => Some(&path[..at]),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_compared_by_whole_names() {
+        assert!(is_below("/web", "/web") && is_below("/web/php", "/web") && is_below("/web", "/"));
+        assert!(!is_below("/website", "/web") && !is_below("/", "/web") && !is_below("", "/web"));
+    }
+
+    #[test]
+    fn every_path_leads_to_the_root() {
+        for path in ["/a/b/c", "a/b", "a", "//", "/a//b/", "é/ü", ""] {
+            let mut path = path;
+            for _ in 0..10 {
+                match parent_path(path) {
+                    Some(parent) => path = parent,
+                    None => break,
+                }
+            }
+            assert!(path == "/" || path.is_empty(), "{path}");
+        }
+    }
 }

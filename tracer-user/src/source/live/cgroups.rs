@@ -26,9 +26,8 @@ pub struct Cgroups {
 impl Cgroups {
     /// Finds the memory hierarchy of this host.
     pub fn detect() -> Self {
-        let hierarchy = Hierarchy::detect()
-            .map_err(|error| tracing::warn!("no memory cgroups: {error}"))
-            .ok();
+        let hierarchy =
+            Hierarchy::detect().map_err(|error| tracing::warn!("no memory cgroups: {error}")).ok();
         Self {
             hierarchy,
             paths: FxHashMap::default(),

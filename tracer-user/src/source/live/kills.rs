@@ -126,10 +126,7 @@ pub fn party(
 /// The limit that was hit: the kernel's own word where there is one, else the lowest cgroup above
 /// both victim and trigger that stands at its limit. When no limit is near, it was the host; in
 /// between it is unknown.
-fn find_scope(
-    record: &OomRecord,
-    path: &mut impl FnMut(u64) -> Option<Arc<str>>,
-) -> OomScope {
+fn find_scope(record: &OomRecord, path: &mut impl FnMut(u64) -> Option<Arc<str>>) -> OomScope {
     let of_level = |level: &OomLevel, path: &mut dyn FnMut(u64) -> Option<Arc<str>>| OomScope {
         kind: ScopeKind::Memcg,
         cgroup: path(level.cgroup_id),
@@ -159,15 +156,15 @@ fn find_scope(
     }
     let common = || levels().filter(|level| level.common == 1);
     let hit = common().find(|level| {
-        full(level.usage_bytes, level.max_bytes) || full(level.swap_usage_bytes, level.swap_max_bytes)
+        full(level.usage_bytes, level.max_bytes)
+            || full(level.swap_usage_bytes, level.swap_max_bytes)
     });
     if let Some(level) = hit {
         return of_level(level, path);
     }
     let near = common().any(|level| {
-        let near = |usage: u64, max: u64| {
-            max != NO_LIMIT && usage as f64 >= max as f64 * FAR_FROM_FULL
-        };
+        let near =
+            |usage: u64, max: u64| max != NO_LIMIT && usage as f64 >= max as f64 * FAR_FROM_FULL;
         near(level.usage_bytes, level.max_bytes)
             || near(level.swap_usage_bytes, level.swap_max_bytes)
     });

@@ -1,0 +1,76 @@
+//! How findings name a process.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use crate::event::{Php, Subject};
+use crate::model::Process;
+use crate::text;
+
+/// Longest name in a sentence, columns.
+const NAME_COLUMNS: usize = 64;
+
+/// A name that can harm neither a terminal nor a sentence, cut to 64 columns; `?` for none.
+pub(super) fn name(name: &str) -> String {
+    if name.is_empty() {
+        return "?".to_owned();
+    }
+    let short = &name[..name.floor_char_boundary(8 * NAME_COLUMNS)];
+    match text::printable(short) {
+        Cow::Borrowed(safe) => text::fit(safe, NAME_COLUMNS).into_owned(),
+        Cow::Owned(safe) => text::fit(&safe, NAME_COLUMNS).into_owned(),
+    }
+}
+
+/// `php-fpm8.2 (pool www, pid 4242)`.
+pub(super) fn process(process: &Process) -> String {
+    named(&process.comm, pool(process).as_deref(), process.key.tgid)
+}
+
+/// The same from its parts.
+pub(super) fn named(comm: &str, pool: Option<&str>, tgid: u32) -> String {
+    match pool {
+        Some(pool) => format!("{} (pool {}, pid {tgid})", name(comm), name(pool)),
+        None => format!("{} (pid {tgid})", name(comm)),
+    }
+}
+
+/// The PHP pool of a process.
+pub(super) fn pool(process: &Process) -> Option<Arc<str>> {
+    process.php.as_ref().and_then(|Php { pool, .. }| pool.clone())
+}
+
+/// The process as a finding's subject.
+pub(super) fn subject(process: &Process) -> Subject {
+    Subject {
+        tgid: process.key.tgid,
+        start_ns: process.key.start_ns,
+        comm: Arc::clone(&process.comm),
+        pool: pool(process),
+        cgroup: process.cgroup.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_harmless_and_bounded() {
+        assert_eq!(name("php-fpm8.2"), "php-fpm8.2");
+        assert_eq!(name(""), "?");
+        assert_eq!(name("a\x1b[31m\nb"), "a\\x1b[31m\\nb");
+        for long in ["é".repeat(4096), "\x1b".repeat(4096), "\u{202e}".repeat(100), "x".repeat(65)]
+        {
+            let safe = name(&long);
+            assert!(safe.chars().count() <= NAME_COLUMNS && safe.ends_with('…'), "{safe}");
+            assert!(!safe.chars().any(|c| c.is_control() || c == '\u{202e}'));
+        }
+    }
+
+    #[test]
+    fn a_process_is_named_with_its_pool() {
+        assert_eq!(named("php", Some("www\n"), 7), "php (pool www\\n, pid 7)");
+        assert_eq!(named("php", None, 7), "php (pid 7)");
+    }
+}

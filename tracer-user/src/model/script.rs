@@ -1,0 +1,215 @@
+//! A small language to write event sequences in tests: time in seconds, sizes in MiB.
+
+use std::sync::Arc;
+
+use super::Model;
+use crate::detect::{self, Detector};
+use crate::event::{
+    Cgroup, Config, Event, Exit, Finding, FindingKind, Growth, Header, Oom, OomScope, Party, Php,
+    Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Stamped, Tick, Victim,
+};
+
+pub(crate) const MIB: u64 = 1 << 20;
+
+/// Model and detectors, fed by hand.
+pub(crate) struct Script {
+    pub model: Model,
+    pub detectors: Vec<Box<dyn Detector>>,
+    pub findings: Vec<(f64, Finding)>,
+    /// Now, ns; starts at 1000 s.
+    pub t_ns: u64,
+}
+
+/// The key that all processes of a script have: they start with the host.
+pub(crate) fn key(tgid: u32) -> ProcessKey {
+    ProcessKey { tgid, start_ns: 10_000_000 }
+}
+
+pub(crate) fn bytes(mib: f64) -> u64 {
+    (mib * MIB as f64) as u64
+}
+
+impl Script {
+    pub fn new() -> Self {
+        Self::with(Config::default())
+    }
+
+    pub fn with(config: Config) -> Self {
+        let mut script = Self {
+            model: Model::new(&config),
+            detectors: detect::all(&config),
+            findings: Vec::new(),
+            t_ns: 1_000_000_000_000,
+        };
+        script.feed(Event::Header(Box::new(Header {
+            config,
+            source: "live".to_owned(),
+            ..Header::default()
+        })));
+        script
+    }
+
+    pub fn feed(&mut self, event: Event) {
+        let at = Stamped { t_ns: self.t_ns, wall_ns: 0, event };
+        self.model.apply(&at);
+        let mut found = Vec::new();
+        for detector in &mut self.detectors {
+            detector.observe(&self.model, &at, &mut found);
+        }
+        let now = self.now();
+        self.findings.extend(found.into_iter().map(|finding| (now, finding)));
+    }
+
+    /// Seconds since the script began.
+    pub fn now(&self) -> f64 {
+        (self.t_ns - 1_000_000_000_000) as f64 / 1e9
+    }
+
+    pub fn wait(&mut self, seconds: f64) -> &mut Self {
+        self.t_ns += (seconds * 1e9).round() as u64;
+        self
+    }
+
+    pub fn tick(&mut self) {
+        self.feed(Event::Tick(Tick {}));
+    }
+
+    pub fn state(&mut self, tgid: u32, comm: &str, cgroup: Option<&str>, cause: ProcessCause) {
+        self.feed(Event::Process(Process {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            ppid: 0,
+            comm: Arc::from(comm),
+            cmdline: None,
+            exe: None,
+            uid: 33,
+            cgroup: cgroup.map(Arc::from),
+            php: None,
+            cause,
+        }));
+    }
+
+    pub fn process(&mut self, tgid: u32, comm: &str, cgroup: &str) {
+        self.state(tgid, comm, Some(cgroup), ProcessCause::Found);
+    }
+
+    pub fn worker(&mut self, tgid: u32, pool: &str, cgroup: &str) {
+        self.feed(Event::Process(Process {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            ppid: 900,
+            comm: Arc::from("php-fpm8.2"),
+            cmdline: Some(Arc::from(format!("php-fpm: pool {pool}"))),
+            exe: None,
+            uid: 33,
+            cgroup: Some(Arc::from(cgroup)),
+            php: Some(Php {
+                sapi: Arc::from("fpm"),
+                pool: Some(Arc::from(pool)),
+                master_tgid: Some(900),
+                version: None,
+            }),
+            cause: ProcessCause::Found,
+        }));
+    }
+
+    pub fn fork(&mut self, parent: u32, tgid: u32, comm: &str, cgroup: &str) {
+        self.feed(Event::Process(Process {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            ppid: parent,
+            comm: Arc::from(comm),
+            cmdline: None,
+            exe: None,
+            uid: 33,
+            cgroup: Some(Arc::from(cgroup)),
+            php: None,
+            cause: ProcessCause::Fork,
+        }));
+    }
+
+    pub fn size(&mut self, tgid: u32, mib: f64) {
+        self.feed(Event::Growth(Growth {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            anon_bytes: bytes(mib),
+            ..Growth::default()
+        }));
+    }
+
+    pub fn exit(&mut self, tgid: u32) {
+        self.feed(Event::Exit(Exit {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            code: Some(0),
+            signal: None,
+            peak_bytes: None,
+        }));
+    }
+
+    pub fn cgroup(&mut self, path: &str, usage: f64, max: f64, reclaimable: Option<f64>) {
+        self.feed(Event::Cgroup(Box::new(Cgroup {
+            path: Arc::from(path),
+            usage_bytes: bytes(usage),
+            max_bytes: Some(bytes(max)),
+            reclaimable_bytes: reclaimable.map(bytes),
+            ..Cgroup::default()
+        })));
+    }
+
+    pub fn host(&mut self, total: f64, available: f64, swap_free: f64) {
+        self.feed(Event::Pressure(Pressure {
+            scope: Arc::from("host"),
+            used_bytes: bytes(total - available),
+            limit_bytes: Some(bytes(total)),
+            available_bytes: Some(bytes(available)),
+            swap_free_bytes: Some(bytes(swap_free)),
+            some_avg10: None,
+            full_avg10: None,
+        }));
+    }
+
+    pub fn victim(&self, tgid: u32, comm: &str, cgroup: &str, mib: f64) -> Victim {
+        Victim {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            comm: Arc::from(comm),
+            cgroup: Some(Arc::from(cgroup)),
+            anon_bytes: bytes(mib),
+            file_bytes: 0,
+            shmem_bytes: 0,
+            swap_bytes: 0,
+            oom_score_adj: 0,
+        }
+    }
+
+    pub fn oom(&mut self, scope: OomScope, trigger: u32, victims: Vec<Victim>) -> Finding {
+        let process = self.model.living_or_exited(&key(trigger));
+        let trigger = Party {
+            tgid: trigger,
+            start_ns: key(trigger).start_ns,
+            comm: process.map_or_else(|| Arc::from("gone"), |process| Arc::clone(&process.comm)),
+            cgroup: process.and_then(|process| process.cgroup.clone()),
+        };
+        let before = self.findings.len();
+        self.feed(Event::Oom(Box::new(Oom { scope, trigger, victims })));
+        let verdicts: Vec<_> = self.findings[before..]
+            .iter()
+            .filter(|(_, finding)| finding.kind == FindingKind::OomVerdict)
+            .collect();
+        assert_eq!(verdicts.len(), 1, "each kill has exactly one verdict");
+        verdicts[0].1.clone()
+    }
+
+    pub fn of_kind(&self, kind: FindingKind) -> Vec<&(f64, Finding)> {
+        self.findings.iter().filter(|(_, finding)| finding.kind == kind).collect()
+    }
+}
+
+pub(crate) fn memcg(path: &str, mib: f64) -> OomScope {
+    OomScope {
+        kind: ScopeKind::Memcg,
+        cgroup: Some(Arc::from(path)),
+        limit_bytes: Some(bytes(mib)),
+    }
+}

@@ -1,0 +1,433 @@
+//! The model as a whole: identity, baselines, limits, cost, and events that make no sense.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::script::{MIB, Script, bytes, key};
+use super::*;
+use crate::event::{
+    Cgroup as CgroupEvent, CgroupGone, Evidence, Exit, Oom, OomScope, Party, Stall, StallKind,
+    Tick, Victim,
+};
+
+fn only(script: &Script, tgid: u32) -> &Process {
+    script.model.process(&key(tgid)).unwrap()
+}
+
+#[test]
+fn a_found_process_starts_with_what_it_has() {
+    let mut script = Script::new();
+    script.process(1, "mariadbd", "/db");
+    script.wait(5.0).size(1, 500.0);
+    assert_eq!(only(&script, 1).first_seen_bytes, 500 * MIB);
+    script.wait(1.0).size(1, 510.0);
+    let process = only(&script, 1);
+    assert_eq!(process.grown_since_seen(process.private_bytes()), 10 * MIB);
+    assert_eq!(process.grown_bytes(), 10 * MIB);
+}
+
+#[test]
+fn growth_of_an_unknown_process_creates_it() {
+    let mut script = Script::new();
+    script.size(7, 100.0);
+    script.wait(1.0).size(7, 120.0);
+    assert_eq!(only(&script, 7).grown_bytes(), 20 * MIB);
+    script.process(7, "late", "/web");
+    assert_eq!(&*only(&script, 7).comm, "late");
+    assert_eq!(only(&script, 7).grown_bytes(), 20 * MIB);
+}
+
+#[test]
+fn what_a_fork_shares_is_no_growth() {
+    let mut script = Script::new();
+    script.process(1, "php-fpm8.2", "/web");
+    script.size(1, 80.0);
+    script.wait(1.0).fork(1, 2, "php-fpm8.2", "/web");
+    let grown = only(&script, 2).grown_since_seen(bytes(85.0));
+    assert_eq!(grown, 5 * MIB, "before its first growth event it has what its parent had");
+    script.wait(0.1).size(2, 82.0);
+    assert_eq!(only(&script, 2).first_seen_bytes, 82 * MIB);
+    assert_eq!(only(&script, 2).grown_bytes(), 0);
+    script.wait(0.1).size(2, 90.0);
+    assert_eq!(only(&script, 2).novel_bytes(), 8 * MIB);
+}
+
+#[test]
+fn exec_starts_anew_and_an_update_does_not() {
+    let mut script = Script::new();
+    script.process(1, "sh", "/web");
+    script.size(1, 50.0);
+    script.wait(1.0).size(1, 150.0);
+    script.state(1, "sh", None, ProcessCause::Update);
+    assert_eq!(only(&script, 1).grown_bytes(), 100 * MIB);
+    assert_eq!(only(&script, 1).cgroup.as_deref(), Some("/web"));
+    script.wait(1.0).state(1, "php", None, ProcessCause::Exec);
+    let process = only(&script, 1);
+    assert_eq!((process.private_bytes(), process.grown_bytes()), (0, 0));
+    assert_eq!(process.grown_since_seen(bytes(9.0)), 9 * MIB);
+    script.wait(0.1).size(1, 10.0);
+    assert_eq!(only(&script, 1).first_seen_bytes, 10 * MIB);
+    script.wait(0.1).size(1, 60.0);
+    assert_eq!(only(&script, 1).novel_bytes(), 50 * MIB);
+}
+
+#[test]
+fn the_dead_stay_dead_and_are_remembered_for_a_while() {
+    let mut script = Script::new();
+    script.size(1, 10.0);
+    script.wait(1.0).size(1, 90.0);
+    script.exit(1);
+    script.exit(2);
+    script.wait(0.1).size(1, 95.0);
+    script.process(1, "ghost", "/web");
+    assert!(script.model.process(&key(1)).is_none());
+    assert_eq!(script.model.exited(&key(1)).unwrap().process.grown_bytes(), 80 * MIB);
+    script.wait(121.0).tick();
+    assert!(script.model.living_or_exited(&key(1)).is_none());
+}
+
+#[test]
+fn a_reused_tgid_is_another_process() {
+    let mut script = Script::new();
+    script.size(1, 100.0);
+    let young = ProcessKey { tgid: 1, start_ns: 50_000_000 };
+    let growth = Growth { tgid: 1, start_ns: young.start_ns, ..Growth::default() };
+    script.wait(1.0).feed(Event::Growth(growth));
+    assert!(script.model.process(&key(1)).is_none());
+    assert_eq!(script.model.process(&young).unwrap().private_bytes(), 0);
+    script.size(1, 200.0);
+    assert_eq!(script.model.processes().count(), 1);
+    assert!(script.model.exited(&key(1)).is_some());
+}
+
+#[test]
+fn late_news_do_not_turn_the_clock_back() {
+    let mut script = Script::new();
+    script.size(1, 10.0);
+    script.wait(2.0).size(1, 100.0);
+    script.t_ns -= 1_000_000_000;
+    script.size(1, 50.0);
+    assert_eq!(only(&script, 1).private_bytes(), 100 * MIB);
+    assert_eq!(script.model.now_ns(), script.t_ns + 1_000_000_000);
+}
+
+#[test]
+fn an_idle_process_is_never_dropped_and_costs_little() {
+    let mut script = Script::new();
+    script.size(1, 10.0);
+    for _ in 0..1000 {
+        script.wait(60.0).tick();
+    }
+    assert!(only(&script, 1).trend.is_none());
+    assert!(size_of::<Process>() <= 320, "{}", size_of::<Process>());
+}
+
+#[test]
+fn names_are_shared() {
+    let mut script = Script::new();
+    script.worker(1, "www", "/web");
+    script.worker(2, "www", "/web");
+    let (a, b) = (only(&script, 1), only(&script, 2));
+    assert!(Arc::ptr_eq(&a.comm, &b.comm));
+    assert!(Arc::ptr_eq(a.cmdline.as_ref().unwrap(), b.cmdline.as_ref().unwrap()));
+    assert!(Arc::ptr_eq(a.cgroup.as_ref().unwrap(), b.cgroup.as_ref().unwrap()));
+}
+
+#[test]
+fn rates_fade_on_ticks() {
+    let mut script = Script::new();
+    script.size(1, 10.0);
+    script.wait(1.0).size(1, 60.0);
+    script.wait(0.1).tick();
+    let rate = only(&script, 1).rate_bytes_per_s / MIB as f64;
+    assert!((rate - 50.0).abs() < 1.0, "{rate}");
+    script.wait(1.6).tick();
+    assert_eq!(only(&script, 1).rate_bytes_per_s, 0.0);
+    assert!(script.model.moving.is_empty());
+}
+
+#[test]
+fn the_forecast_is_of_the_limit_that_is_reached_first() {
+    let mut script = Script::new();
+    script.process(1, "php", "/web/php");
+    script.size(1, 10.0);
+    for s in 0..5 {
+        let used = 10.0 * f64::from(s);
+        script.cgroup("/web", used, 200.0, Some(0.0));
+        script.cgroup("/web/php", used, 1000.0, Some(0.0));
+        script.host(8000.0, 4000.0 - used, 0.0);
+        script.wait(1.0).size(1, 20.0 + used);
+    }
+    let forecast = script.model.forecast(only(&script, 1)).unwrap();
+    assert_eq!((forecast.kind, forecast.path.as_deref()), (ScopeKind::Memcg, Some("/web")));
+    assert_eq!(forecast.headroom_bytes, 150 * MIB);
+    assert!((forecast.eta_s.unwrap() - 15.0).abs() < 1.0, "{forecast:?}");
+    script.wait(30.0).tick();
+    let forecast = script.model.forecast(only(&script, 1)).unwrap();
+    assert_eq!((forecast.eta_s, forecast.path.as_deref()), (None, Some("/web")));
+    let path: Vec<_> = script.model.ancestors("/web/php").map(|c| c.path.to_string()).collect();
+    assert_eq!(path, ["/web/php", "/web"]);
+}
+
+#[test]
+fn a_process_that_moves_drives_its_new_limits_only() {
+    let mut script = Script::new();
+    script.cgroup("/a", 10.0, 100.0, Some(0.0));
+    script.cgroup("/b", 10.0, 100.0, Some(0.0));
+    script.process(1, "php", "/a");
+    script.size(1, 10.0);
+    script.wait(1.0).size(1, 40.0);
+    let growers = |script: &Script, path: &str| {
+        script
+            .model
+            .limits()
+            .filter(|scope| scope.path.is_some_and(|p| &**p == path))
+            .flat_map(|scope| scope.growers())
+            .count()
+    };
+    assert_eq!((growers(&script, "/a"), growers(&script, "/b")), (1, 0));
+    script.feed(Event::CgroupMove(CgroupMove {
+        tgid: 1,
+        start_ns: key(1).start_ns,
+        from: Some(Arc::from("/a")),
+        to: Arc::from("/b"),
+    }));
+    script.wait(0.1).size(1, 45.0);
+    assert_eq!((growers(&script, "/a"), growers(&script, "/b")), (0, 1));
+    script.feed(Event::CgroupGone(CgroupGone { id: 1, path: Arc::from("/a") }));
+    assert!(script.model.cgroup("/a").is_none() && script.model.cgroup("/b").is_some());
+    script.exit(1);
+    assert_eq!(growers(&script, "/b"), 0);
+}
+
+#[test]
+fn an_unlimited_cgroup_has_no_forecast() {
+    let mut script = Script::new();
+    script.process(1, "php", "/web");
+    script.size(1, 10.0);
+    let mut cgroup =
+        CgroupEvent { path: Arc::from("/web"), usage_bytes: MIB, ..CgroupEvent::default() };
+    for max in [None, Some(0x7fff_ffff_ffff_f000)] {
+        cgroup.max_bytes = max;
+        script.feed(Event::Cgroup(Box::new(cgroup.clone())));
+        assert_eq!(script.model.forecast(only(&script, 1)), None);
+        assert_eq!(script.model.cgroup("/web").unwrap().max_bytes, None);
+    }
+}
+
+/// Time of 200,000 growth events spread over so many processes, s: the best of three.
+fn cost(processes: u32) -> f64 {
+    let mut script = Script::new();
+    script.detectors.clear();
+    script.cgroup("/web", 10.0, 1e6, Some(0.0));
+    for tgid in 1..=processes {
+        script.process(tgid, "php", "/web");
+        script.size(tgid, 10.0);
+        script.size(tgid, 11.0);
+    }
+    let round = |script: &mut Script, round: u32| {
+        let start = Instant::now();
+        for i in 0..200_000 {
+            script.t_ns += 10_000;
+            script.size(1 + i % processes, 12.0 + f64::from((round + i / processes) % 64));
+        }
+        start.elapsed().as_secs_f64()
+    };
+    (0..3).map(|i| round(&mut script, i)).fold(f64::INFINITY, f64::min)
+}
+
+#[test]
+fn the_cost_of_an_event_does_not_grow_with_the_processes() {
+    // A scan of all processes per event would make it a hundred times; caches make it a few.
+    let (few, many) = (cost(1000), cost(100_000));
+    assert!(many < few * 8.0, "{few} s with 1,000 processes, {many} s with 100,000");
+}
+
+/// xorshift64*.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
+    }
+
+    fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    /// Mostly sane, sometimes absurd.
+    fn bytes(&mut self) -> u64 {
+        match self.below(20) {
+            0 => u64::MAX,
+            1 => 0,
+            2 => self.next(),
+            _ => self.below(512) * MIB,
+        }
+    }
+
+    fn key(&mut self) -> (u32, u64) {
+        (self.below(20) as u32, self.below(3) * 10_000_000)
+    }
+
+    fn path(&mut self) -> Arc<str> {
+        let paths = ["/", "", "/web", "/web/php", "/web//", "web", "host", "/db/\u{202e}\x1b[2J"];
+        Arc::from(paths[self.below(paths.len() as u64) as usize])
+    }
+
+    fn maybe<T>(&mut self, value: T) -> Option<T> {
+        (self.below(3) > 0).then_some(value)
+    }
+
+    fn event(&mut self) -> Event {
+        let (tgid, start_ns) = self.key();
+        let path = self.path();
+        let comm: Arc<str> = Arc::from(["php-fpm8.2", "", "\x1b]0;x\x07"][self.below(3) as usize]);
+        let party = Party { tgid, start_ns, comm: Arc::clone(&comm), cgroup: Some(path.clone()) };
+        match self.below(40) {
+            0 => Event::Exit(Exit { tgid, start_ns, code: None, signal: None, peak_bytes: None }),
+            1..4 => {
+                let causes = [
+                    ProcessCause::Found,
+                    ProcessCause::Fork,
+                    ProcessCause::Exec,
+                    ProcessCause::Update,
+                ];
+                Event::Process(event::Process {
+                    tgid,
+                    start_ns,
+                    ppid: self.below(20) as u32,
+                    comm,
+                    cmdline: self.maybe(Arc::from("x\n")),
+                    exe: None,
+                    uid: 0,
+                    cgroup: self.maybe(path),
+                    php: self.maybe(event::Php {
+                        sapi: Arc::from("fpm"),
+                        pool: Some(Arc::from("www")),
+                        master_tgid: None,
+                        version: None,
+                    }),
+                    cause: causes[self.below(4) as usize],
+                })
+            }
+            4..8 => Event::Cgroup(Box::new(CgroupEvent {
+                path,
+                usage_bytes: self.bytes(),
+                max_bytes: Some(self.bytes()),
+                reclaimable_bytes: {
+                    let bytes = self.bytes();
+                    self.maybe(bytes)
+                },
+                ..CgroupEvent::default()
+            })),
+            8 => Event::CgroupGone(CgroupGone { id: 0, path }),
+            9 => Event::CgroupMove(CgroupMove { tgid, start_ns, from: None, to: path }),
+            10 => Event::Tick(Tick {}),
+            11..13 => Event::Pressure(Pressure {
+                scope: Arc::from("host"),
+                used_bytes: 0,
+                limit_bytes: Some(self.bytes()),
+                available_bytes: Some(self.bytes()),
+                swap_free_bytes: Some(self.bytes()),
+                some_avg10: Some(f64::NAN),
+                full_avg10: Some(f64::INFINITY),
+            }),
+            13 => {
+                let kinds =
+                    [ScopeKind::Memcg, ScopeKind::Host, ScopeKind::Cpuset, ScopeKind::Unknown];
+                let victims = (0..self.below(4)).map(|_| {
+                    let (tgid, start_ns) = self.key();
+                    Victim {
+                        tgid,
+                        start_ns,
+                        comm: Arc::clone(&comm),
+                        cgroup: None,
+                        anon_bytes: self.bytes(),
+                        file_bytes: 0,
+                        shmem_bytes: 0,
+                        swap_bytes: self.bytes(),
+                        oom_score_adj: 0,
+                    }
+                });
+                let victims = victims.collect();
+                Event::Oom(Box::new(Oom {
+                    scope: OomScope {
+                        kind: kinds[self.below(4) as usize],
+                        cgroup: self.maybe(path),
+                        limit_bytes: Some(self.bytes()),
+                    },
+                    trigger: party,
+                    victims,
+                }))
+            }
+            14 => Event::Stall(Stall {
+                tgid,
+                start_ns,
+                cgroup: None,
+                kind: StallKind::Direct,
+                duration_ns: self.next(),
+            }),
+            _ => Event::Growth(Growth {
+                tgid,
+                start_ns,
+                anon_bytes: self.bytes(),
+                swap_bytes: self.below(2) * self.bytes(),
+                ..Growth::default()
+            }),
+        }
+    }
+}
+
+#[test]
+fn events_that_make_no_sense_do_no_harm() {
+    let mut kinds = [0; 2];
+    for seed in 1..=60 {
+        let mut random = Random(seed * 0x9e37_79b9);
+        let mut script = Script::new();
+        for _ in 0..2000 {
+            let event = random.event();
+            script.feed(event);
+            let step = match random.below(400) {
+                0 => random.next() >> random.below(64),
+                1 => 100_000_000_000,
+                _ => random.below(300_000_000),
+            };
+            let t_ns = script.t_ns.saturating_add(step);
+            script.t_ns = t_ns.saturating_sub(random.below(2) * random.below(50_000_000));
+            script.t_ns = script.t_ns.max(1_000_000_000_000);
+        }
+        for process in script.model.processes() {
+            assert!(process.rate_bytes_per_s.is_finite());
+            if let Some(forecast) = script.model.forecast(process) {
+                assert!(forecast.rate_bytes_per_s.is_finite());
+                assert!(forecast.eta_s.is_none_or(|eta| eta.is_finite() && eta >= 0.0));
+            }
+        }
+        assert!(script.model.host().some_avg10.is_none());
+        for (_, finding) in &script.findings {
+            let numbers = match &finding.evidence {
+                Evidence::Runaway(e) => vec![
+                    e.rate_bytes_per_s,
+                    e.limit_rate_bytes_per_s,
+                    e.growing_s,
+                    e.share,
+                    e.eta_s,
+                ],
+                Evidence::OomVerdict(e) => e
+                    .grown_in_window
+                    .iter()
+                    .chain(&e.grown_since_seen)
+                    .flat_map(|culprit| [culprit.share, culprit.window_s])
+                    .chain([e.cascade.since_s])
+                    .collect(),
+            };
+            kinds[usize::from(matches!(finding.evidence, Evidence::Runaway(_)))] += 1;
+            assert!(numbers.iter().all(|n| n.is_finite() && *n >= 0.0), "{finding:?}");
+            assert!(!finding.summary.chars().any(|c| c.is_control() || c == '\u{202e}'));
+        }
+    }
+    assert!(kinds.iter().all(|n| *n > 10), "the garbage must reach both detectors: {kinds:?}");
+}
