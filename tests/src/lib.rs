@@ -1,1 +1,14 @@
-//! x
+//! Fixtures of the tests against the real kernel and real PHP: memory cgroups, a process that takes
+//! memory as told, a private php-fpm, the tracer as a black box, and oracles to check it by.
+
+pub mod binary;
+pub mod cgroup;
+pub mod clock;
+pub mod counters;
+pub mod fastcgi;
+pub mod hog;
+pub mod marks;
+pub mod php;
+pub mod proc;
+pub mod trace;
+pub mod tracer;

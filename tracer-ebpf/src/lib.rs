@@ -6,6 +6,8 @@
 //! reader's job; nothing here may depend on pointer width, padding or `bool`.
 #![no_std]
 
+pub mod offsets;
+
 use core::mem::{offset_of, size_of};
 
 /// What a record is; the first field of every [`Head`].
@@ -42,16 +44,12 @@ pub mod drop_reason {
     use super::kind;
     /// The `PROCS` map is full: the process is reported by sweeps only, without step reports.
     pub const PROCS_FULL: u32 = kind::COUNT;
-    /// The `RECLAIM` map is full: a stall was not timed.
-    pub const RECLAIM_FULL: u32 = kind::COUNT + 1;
-    /// The `MEMCGS` map is full: charge of a memory cgroup is read by user space only.
-    pub const MEMCGS_FULL: u32 = kind::COUNT + 2;
     /// Reading a kernel struct failed: the record was not made.
-    pub const UNREADABLE: u32 = kind::COUNT + 3;
+    pub const UNREADABLE: u32 = kind::COUNT + 1;
     /// A process has more threads than the bounded walk visits: its fault counts are too low.
-    pub const THREADS: u32 = kind::COUNT + 4;
+    pub const THREADS: u32 = kind::COUNT + 2;
     /// Number of slots in the `DROPS` map.
-    pub const COUNT: u32 = kind::COUNT + 5;
+    pub const COUNT: u32 = kind::COUNT + 3;
 }
 
 /// Most levels of the memory cgroup hierarchy that the kernel programs walk upwards.

@@ -1,4 +1,7 @@
-//! The command line: every flag of every command. Help and man pages come from here.
+//! The command line: every flag of every command. Help and man pages come from here. How values
+//! are read is in [`value`].
+
+mod value;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -6,6 +9,33 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::event::{Config, Filters};
+use crate::text::printable;
+
+use self::value::{
+    HIERARCHIES, below, parse_cgroup, parse_comm, parse_interval, parse_max_size, parse_ring,
+    parse_speed, parse_step,
+};
+pub use self::value::{parse_bytes, parse_duration};
+
+/// The command line asks for what cannot be done; exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages say it")]
+pub enum UsageError {
+    #[error(
+        "--cgroup: there is no memory cgroup {} on this host; `systemd-cgls` or `find \
+         /sys/fs/cgroup -type d` lists them",
+        printable(path)
+    )]
+    NoSuchCgroup { path: String },
+    #[error("-o: {source}; choose a file in a folder that exists and can be written")]
+    Output { source: crate::sink::SinkError },
+    #[error("{source}; give a trace file that can be read, or - for the standard input")]
+    Input { source: crate::source::replay::OpenError },
+    #[error("--max-size: standard output cannot be rotated; give a file with -o")]
+    RotateStdout,
+    #[error("man: there is no command {}; `rampage help` lists them", printable(name))]
+    NoSuchCommand { name: String },
+}
 
 /// Names the process that runs away with the memory, before and after the OOM killer strikes.
 #[derive(Debug, Parser)]
@@ -44,10 +74,7 @@ pub enum Command {
     Demo(Demo),
     /// Print the manual page (roff) of rampage or of one command.
     #[command(hide = true)]
-    Man {
-        /// The command; none = rampage itself.
-        command: Option<String>,
-    },
+    Man(Man),
 }
 
 /// Where live events come from.
@@ -66,12 +93,12 @@ pub struct TraceArgs {
     /// Where events come from.
     #[arg(long, value_enum, default_value = "live")]
     pub source: SourceKind,
-    /// Report a process when its anon + swap moved by this much (e.g. 256K, 4M) [default: the
-    /// smaller of 4M and 1/64 of its tightest limit, at least 256K].
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    /// Report a process when its anon + swap moved by this much (at least 64K; e.g. 256K, 4M)
+    /// [default: the smaller of 4M and 1/64 of its tightest limit, at least 256K].
+    #[arg(long, value_name = "BYTES", value_parser = parse_step)]
     pub step: Option<u64>,
-    /// Time between two looks at cgroups and host, and between two summary lines.
-    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_duration)]
+    /// Time between two looks at cgroups and host, and between two summary lines; at least 100ms.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = parse_interval)]
     pub interval: Duration,
     /// Stop after this time (e.g. 30s, 10m, 2h).
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
@@ -80,7 +107,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub horizon: Duration,
     /// Bytes of the kernel's ring buffer, a power of two of pages.
-    #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = parse_bytes, hide = true)]
+    #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = parse_ring, hide = true)]
     pub ring: u64,
     /// Hooks that must not be used, by mechanism (tp_btf, fentry, raw_tracepoint, tracepoint,
     /// kprobe, iterator).
@@ -96,14 +123,14 @@ pub struct TraceArgs {
 #[command(next_help_heading = "Filters")]
 pub struct FilterArgs {
     /// Show processes whose name matches.
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", value_parser = parse_comm)]
     pub comm: Option<String>,
     /// Show these processes.
     #[arg(long, value_name = "PID", value_delimiter = ',')]
     pub tgid: Vec<u32>,
     /// Show this memory cgroup and what is below it (path in the hierarchy, or below
     /// /sys/fs/cgroup).
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_parser = parse_cgroup)]
     pub cgroup: Option<String>,
     /// Show PHP processes only.
     #[arg(long)]
@@ -150,8 +177,9 @@ pub struct Record {
     /// The trace file; `.zst` compresses; `-` = standard output.
     #[arg(short, long, value_name = "FILE")]
     pub output: PathBuf,
-    /// Start a new file when this one reaches this size; the old ones become FILE.1, FILE.2 …
-    #[arg(long, value_name = "BYTES", value_parser = parse_bytes)]
+    /// Start a new file before this one exceeds this size (at least 64K); the old ones become
+    /// FILE.1, FILE.2 …
+    #[arg(long, value_name = "BYTES", value_parser = parse_max_size)]
     pub max_size: Option<u64>,
     /// How many old files are kept.
     #[arg(long, value_name = "N", default_value_t = 4, requires = "max_size")]
@@ -184,14 +212,33 @@ pub struct Replay {
 
 /// `rampage doctor`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rampage doctor                       works without privileges; says what it cannot see
+  rampage doctor --json | jq .hooks")]
 pub struct Doctor {
     /// The same as one JSON object.
     #[arg(long)]
     pub json: bool,
 }
 
+/// `rampage man`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rampage man | man -l -
+  rampage man record > rampage-record.1")]
+pub struct Man {
+    /// The command; none = rampage itself.
+    pub command: Option<String>,
+}
+
 /// `rampage demo`.
 #[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rampage demo                         needs root, takes less than 30 s
+  rampage demo --json | jq 'select(.type == \"finding\") | .summary'")]
 pub struct Demo {
     /// Output.
     #[command(flatten)]
@@ -220,6 +267,16 @@ pub enum Speed {
 }
 
 impl FilterArgs {
+    /// Fails when the memory cgroup of `--cgroup` is not on this host.
+    pub fn check_host(&self) -> Result<(), UsageError> {
+        match &self.cgroup {
+            Some(path) if !HIERARCHIES.iter().any(|root| below(root, path).is_dir()) => {
+                Err(UsageError::NoSuchCgroup { path: path.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// As they stand in the header.
     pub fn filters(&self) -> Filters {
         Filters {
@@ -240,51 +297,5 @@ impl TraceArgs {
             horizon_s: self.horizon.as_secs_f64(),
             filters: self.filters.filters(),
         }
-    }
-}
-
-/// `4M`, `4MiB`, `256K`, `1048576`: powers of 1024.
-pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| format!("`{text}` is no size; try 4M or 256K"))?;
-    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kib" => 10,
-        "m" | "mib" => 20,
-        "g" | "gib" => 30,
-        unit => return Err(format!("unknown unit `{unit}`; use K, M or G (powers of 1024)")),
-    };
-    match number.checked_shl(shift).filter(|bytes| bytes >> shift == number) {
-        Some(0) => Err("must be more than 0".to_owned()),
-        Some(bytes) => Ok(bytes),
-        None => Err(format!("`{text}` is too large")),
-    }
-}
-
-/// `500ms`, `30s`, `10m`, `2h`, or seconds without a unit.
-pub fn parse_duration(text: &str) -> Result<Duration, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: f64 =
-        digits.parse().map_err(|_| format!("`{text}` is no time; try 30s, 10m or 2h"))?;
-    let seconds = match &text[digits.len()..] {
-        "ms" => number / 1e3,
-        "" | "s" => number,
-        "m" | "min" => number * 60.0,
-        "h" => number * 3600.0,
-        unit => return Err(format!("unknown unit `{unit}`; use ms, s, m or h")),
-    };
-    match Duration::try_from_secs_f64(seconds) {
-        Ok(Duration::ZERO) | Err(_) => Err(format!("`{text}` is out of range")),
-        Ok(duration) => Ok(duration),
-    }
-}
-
-fn parse_speed(text: &str) -> Result<Speed, String> {
-    if text == "max" {
-        return Ok(Speed::Max);
-    }
-    match text.trim_end_matches('x').parse::<f64>() {
-        Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
-        _ => Err(format!("`{text}` is no speed; use max or a number above 0")),
     }
 }

@@ -13,3 +13,4 @@ pub mod run;
 pub mod sink;
 pub mod source;
 pub mod text;
+pub mod trace;

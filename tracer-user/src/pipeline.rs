@@ -74,6 +74,11 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
+    /// Lets the sinks flush and redraw, without an event.
+    pub fn pulse(&mut self) -> Result<(), SinkError> {
+        self.sinks.iter_mut().try_for_each(|sink| sink.pulse(&self.model))
+    }
+
     /// Ends the run: last losses, the `end` event, and the sinks' own endings.
     pub fn finish(&mut self, reason: &str) -> Result<(), SinkError> {
         let (t_ns, wall_ns) = self.last;

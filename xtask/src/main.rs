@@ -1,1 +1,76 @@
-fn main() {}
+//! `cargo xtask`: set-up, build, run, test, lint, bench and dist, one file each.
+
+mod bench;
+mod build;
+mod debian;
+mod dist;
+mod elf;
+mod exec;
+mod linker;
+mod lint;
+mod run;
+mod setup;
+mod test;
+mod toolchain;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+
+use crate::workspace::Workspace;
+
+/// Sets up, builds, runs and tests rampage. Every command does what is missing of `setup` first.
+#[derive(Parser)]
+#[command(bin_name = "cargo xtask", arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Install what the build needs and is missing: Rust components, bpf-linker, Debian packages
+    Setup,
+    /// Build target/release/rampage
+    Build,
+    /// Build, then run `rampage watch` on this host, through sudo when not root
+    #[command(after_help = run::EXAMPLES)]
+    Run {
+        /// Flags of `watch`, or another command of rampage with its flags
+        #[arg(last = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+    /// Pass everything: rustfmt, clippy, unit tests, kernel tests, PHP tests (as root)
+    Test,
+    /// rustfmt, clippy for the host and for the BPF target, rustdoc; warnings are errors
+    Lint,
+    /// Measure; without a name, everything
+    Bench {
+        /// What to measure
+        #[arg(value_enum)]
+        which: Option<bench::Which>,
+        /// Arguments of the benchmark
+        #[arg(last = true)]
+        args: Vec<std::ffi::OsString>,
+    },
+    /// Make target/dist: the stripped static binary and its manual pages
+    Dist,
+}
+
+fn main() -> std::process::ExitCode {
+    let outcome = Workspace::find().and_then(|workspace| match Cli::parse().command {
+        Command::Setup => setup::execute(&workspace),
+        Command::Build => build::execute(&workspace),
+        Command::Run { args } => run::execute(&workspace, &args),
+        Command::Test => test::execute(&workspace),
+        Command::Lint => lint::execute(&workspace),
+        Command::Bench { which, args } => bench::execute(&workspace, which, &args),
+        Command::Dist => dist::execute(&workspace),
+    });
+    match outcome {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}

@@ -1,6 +1,7 @@
 //! Where events and findings go: the terminal ([`plain`], [`table`]), JSON Lines ([`json`]) and
 //! trace files ([`trace_file`]).
 
+pub mod filter;
 pub mod json;
 pub mod plain;
 pub mod table;
@@ -14,6 +15,13 @@ pub trait Sink {
     /// Called after `model` has taken in `at`. An error ends the run; losses that can be lived
     /// with are counted and said instead. A reader that went away (EPIPE) is [`SinkError::Closed`].
     fn event(&mut self, model: &Model, at: &Stamped) -> Result<(), SinkError>;
+
+    /// Called about once a second of real time while the run waits for events, and whenever a
+    /// redraw is asked for: what is buffered goes out, what is drawn may be drawn anew.
+    fn pulse(&mut self, model: &Model) -> Result<(), SinkError> {
+        let _ = model;
+        Ok(())
+    }
 
     /// Called once, after the `end` event.
     fn finish(&mut self) -> Result<(), SinkError> {

@@ -1,0 +1,222 @@
+//! A private memory cgroup, v1 or v2, with a limit; whoever is in it when it is dropped is killed.
+
+use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+/// Which kind of hierarchy holds the memory controller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    /// memory.limit_in_bytes, memory.oom_control.
+    V1,
+    /// memory.max, memory.events.
+    V2,
+}
+
+/// A memory cgroup made for one test.
+#[derive(Debug)]
+pub struct MemoryCgroup {
+    version: Version,
+    /// Where the hierarchy is mounted.
+    root: PathBuf,
+    folder: PathBuf,
+}
+
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+impl MemoryCgroup {
+    /// A cgroup below the root of the memory hierarchy that may hold `limit_bytes`.
+    pub fn new(name: &str, limit_bytes: u64) -> Result<Self> {
+        let (version, root) = hierarchy()?;
+        if version == Version::V2 {
+            write(&root.join("cgroup.subtree_control"), "+memory")?;
+        }
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let folder = root.join(format!("rampage-{name}-{}-{number}", std::process::id()));
+        let cgroup = Self::make(version, root, folder)?;
+        cgroup.set_limit(limit_bytes)?;
+        Ok(cgroup)
+    }
+
+    /// A cgroup inside this one, without a limit of its own. Drop it before its parent.
+    pub fn child(&self, name: &str) -> Result<Self> {
+        if self.version == Version::V2 {
+            write(&self.folder.join("cgroup.subtree_control"), "+memory")?;
+        }
+        Self::make(self.version, self.root.clone(), self.folder.join(name))
+    }
+
+    fn make(version: Version, root: PathBuf, folder: PathBuf) -> Result<Self> {
+        fs::create_dir(&folder).with_context(|| format!("making {}", folder.display()))?;
+        Ok(Self { version, root, folder })
+    }
+
+    /// v1 or v2.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// Its folder below /sys/fs/cgroup.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Its path in the hierarchy, as traces name it: `/rampage-…`.
+    pub fn path(&self) -> String {
+        let below = self.folder.strip_prefix(&self.root).unwrap_or(&self.folder);
+        format!("/{}", below.display())
+    }
+
+    /// Sets the limit of memory, bytes.
+    pub fn set_limit(&self, bytes: u64) -> Result<()> {
+        self.set("memory.limit_in_bytes", "memory.max", &bytes.to_string())
+    }
+
+    /// How readily anonymous pages are swapped out, 0 to 200; v1 only.
+    pub fn set_swappiness(&self, swappiness: u32) -> Result<()> {
+        if self.version == Version::V2 {
+            bail!("cgroup v2 has no memory.swappiness");
+        }
+        write(&self.folder.join("memory.swappiness"), &swappiness.to_string())
+    }
+
+    /// Makes the OOM killer take all processes of this cgroup at once; v2 only.
+    pub fn set_oom_group(&self) -> Result<()> {
+        if self.version == Version::V1 {
+            bail!("cgroup v1 has no memory.oom.group");
+        }
+        write(&self.folder.join("memory.oom.group"), "1")
+    }
+
+    /// Charge now, bytes.
+    pub fn usage_bytes(&self) -> Result<u64> {
+        let name = self.file("memory.usage_in_bytes", "memory.current");
+        Ok(read(&self.folder.join(name))?.trim().parse()?)
+    }
+
+    /// Processes that the OOM killer has killed in this cgroup and below.
+    pub fn oom_kills(&self) -> Result<u64> {
+        // v1 counts at the victim's cgroup only, v2 also at all above it.
+        let mut kills = 0;
+        let folders = match self.version {
+            Version::V1 => subtree(&self.folder)?,
+            Version::V2 => vec![self.folder.clone()],
+        };
+        for folder in folders {
+            let text = read(&folder.join(self.file("memory.oom_control", "memory.events")))?;
+            let value = text.lines().find_map(|line| line.strip_prefix("oom_kill "));
+            kills += value.context("no oom_kill counter")?.parse::<u64>()?;
+        }
+        Ok(kills)
+    }
+
+    /// Moves a process here.
+    pub fn add(&self, pid: u32) -> Result<()> {
+        write(&self.folder.join("cgroup.procs"), &pid.to_string())
+    }
+
+    /// Makes `command` join this cgroup before it runs anything of its own.
+    pub fn confine(&self, command: &mut Command) -> Result<()> {
+        let procs = fs::OpenOptions::new().write(true).open(self.folder.join("cgroup.procs"))?;
+        let join = move || {
+            // SAFETY: write is async-signal-safe; the descriptor is owned by this closure.
+            match unsafe { libc::write(procs.as_raw_fd(), b"0".as_ptr().cast(), 1) } {
+                1 => Ok(()),
+                _ => Err(io::Error::last_os_error()),
+            }
+        };
+        // SAFETY: the closure only calls write, which is allowed between fork and exec.
+        unsafe { command.pre_exec(join) };
+        Ok(())
+    }
+
+    /// Processes in it now, without those below.
+    pub fn processes(&self) -> Result<Vec<u32>> {
+        processes(&self.folder)
+    }
+
+    fn file(&self, v1: &'static str, v2: &'static str) -> &'static str {
+        match self.version {
+            Version::V1 => v1,
+            Version::V2 => v2,
+        }
+    }
+
+    fn set(&self, v1: &'static str, v2: &'static str, value: &str) -> Result<()> {
+        write(&self.folder.join(self.file(v1, v2)), value)
+    }
+}
+
+impl Drop for MemoryCgroup {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let mut removed = true;
+            for folder in subtree(&self.folder).unwrap_or_default() {
+                for pid in processes(&folder).unwrap_or_default() {
+                    // SAFETY: kill takes any pid; it is in a cgroup that only this test fills.
+                    unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+                }
+                removed &= fs::remove_dir(&folder).is_ok();
+            }
+            if removed {
+                return;
+            }
+            if Instant::now() > deadline {
+                eprintln!("cannot remove {}: processes remain", self.folder.display());
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// Version and mount point of the memory controller.
+fn hierarchy() -> Result<(Version, PathBuf)> {
+    for line in read(Path::new("/proc/self/mounts"))?.lines() {
+        let fields: Vec<&str> = line.split(' ').collect();
+        let [_, folder, kind, options, ..] = fields[..] else { continue };
+        let folder = PathBuf::from(folder);
+        if kind == "cgroup" && options.split(',').any(|option| option == "memory") {
+            return Ok((Version::V1, folder));
+        }
+        let controllers = || fs::read_to_string(folder.join("cgroup.controllers"));
+        if kind == "cgroup2" && controllers()?.split_whitespace().any(|name| name == "memory") {
+            return Ok((Version::V2, folder));
+        }
+    }
+    bail!("no memory cgroup hierarchy is mounted")
+}
+
+/// The folder and all cgroups below it, deepest first.
+fn subtree(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut folders = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            folders.extend(subtree(&entry.path())?);
+        }
+    }
+    folders.push(folder.to_owned());
+    Ok(folders)
+}
+
+fn processes(folder: &Path) -> Result<Vec<u32>> {
+    let text = read(&folder.join("cgroup.procs"))?;
+    text.lines().map(|line| line.parse().with_context(|| format!("pid {line}"))).collect()
+}
+
+fn read(path: &Path) -> Result<String> {
+    fs::read_to_string(path).with_context(|| format!("reading {}", path.display()))
+}
+
+fn write(path: &Path, value: &str) -> Result<()> {
+    fs::write(path, value).with_context(|| format!("writing {value} to {}", path.display()))
+}

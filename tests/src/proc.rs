@@ -1,0 +1,78 @@
+//! What /proc says of processes: the oracle for sizes and for who is alive.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use anyhow::{Context, Result};
+
+/// Memory of one process in bytes, by /proc/PID/status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// RssAnon.
+    pub anon_bytes: u64,
+    /// RssFile.
+    pub file_bytes: u64,
+    /// RssShmem.
+    pub shmem_bytes: u64,
+    /// VmSwap.
+    pub swap_bytes: u64,
+}
+
+/// Memory of a process now.
+pub fn memory(tgid: u32) -> Result<Memory> {
+    let path = format!("/proc/{tgid}/status");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let field = |name: &str| {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kib = line.and_then(|rest| rest.trim().strip_suffix(" kB")?.parse::<u64>().ok());
+        kib.map(|kib| kib << 10).with_context(|| format!("{path} has no {name}"))
+    };
+    Ok(Memory {
+        anon_bytes: field("RssAnon")?,
+        file_bytes: field("RssFile")?,
+        shmem_bytes: field("RssShmem")?,
+        swap_bytes: field("VmSwap")?,
+    })
+}
+
+/// Start of a process, CLOCK_BOOTTIME ns in ticks of 10 ms, and whether it has an address space (no
+/// kernel thread, no zombie); None = it is gone.
+pub fn start(tgid: u32) -> Option<(u64, bool)> {
+    let stat = fs::read_to_string(format!("/proc/{tgid}/stat")).ok()?;
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
+    let ticks: u64 = fields.get(19)?.parse().ok()?;
+    let size: u64 = fields.get(20)?.parse().ok()?;
+    Some((ticks * 10_000_000, size > 0))
+}
+
+/// Living processes with an address space: tgid → start, ns.
+pub fn processes() -> Result<BTreeMap<u32, u64>> {
+    let mut found = BTreeMap::new();
+    for entry in fs::read_dir("/proc")? {
+        let Some(tgid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        if let Some((start_ns, true)) = start(tgid) {
+            found.insert(tgid, start_ns);
+        }
+    }
+    Ok(found)
+}
+
+/// Tasks (processes and threads) made since boot, by /proc/stat.
+pub fn tasks_made() -> Result<u64> {
+    let text = fs::read_to_string("/proc/stat")?;
+    let value = text.lines().find_map(|line| line.strip_prefix("processes "));
+    Ok(value.context("/proc/stat has no `processes`")?.trim().parse()?)
+}
+
+/// How far the cheap read of an RSS counter may be off, bytes: since Linux 6.2 each CPU keeps up to
+/// a batch of max(32, 2 × CPUs) pages to itself (lib/percpu_counter.c, compute_batch_value).
+pub fn counter_error_bytes() -> Result<u64> {
+    let stat = fs::read_to_string("/proc/stat")?;
+    let cpus = stat
+        .lines()
+        .filter(|line| line.strip_prefix("cpu").is_some_and(|rest| !rest.starts_with(' ')))
+        .count() as u64;
+    Ok(u64::max(32, 2 * cpus) * cpus * 4096)
+}

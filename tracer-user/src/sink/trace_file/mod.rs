@@ -1,0 +1,320 @@
+//! The trace file: every event as one line ([`crate::trace::lines`]), written in blocks.
+//!
+//! A block holds whole lines, at most one second of event time, and is written with one call; in a
+//! `.zst` file each block is one zstd frame of its own. So a file that was cut by a crash lacks at
+//! most its last second, and a failed write is undone by cutting back to the last whole block.
+//! While nothing can be written (disk full), one block waits, further events are counted, and each
+//! tick tries again; when there is room, the count becomes a `lost` event of source `disk` and the
+//! state is written anew, as at the start of each file of a rotation.
+
+mod output;
+mod snapshot;
+
+use std::cell::Cell;
+use std::io;
+use std::path::Path;
+use std::rc::Rc;
+
+use zstd::bulk::Compressor;
+
+use self::output::Output;
+use super::{Sink, SinkError};
+use crate::event::{End, Event, Lost, Stamped};
+use crate::model::Model;
+use crate::text::printable;
+use crate::trace::lines::{Encoder, LineError};
+
+/// Most bytes of lines in a block.
+const BLOCK_BYTES: usize = 256 << 10;
+/// Most event time in a block, ns.
+const BLOCK_NS: u64 = 1_000_000_000;
+/// Compresses as fast as the events come; higher levels gain little on such lines.
+const ZSTD_LEVEL: i32 = 1;
+/// Parts of `max_size_bytes`: a block is at most one eighth, a snapshot at most four of them.
+const PARTS: u64 = 8;
+
+/// How much is written, and into how many files.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Rotation {
+    /// A file does not become larger; None = one file without bounds.
+    pub max_size_bytes: Option<u64>,
+    /// Old files that are kept.
+    pub keep: u32,
+}
+
+/// Totals of a trace file, readable while it is written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Lines on their way into a file, those of snapshots included.
+    pub events: Cell<u64>,
+    /// Bytes written, all files.
+    pub bytes: Cell<u64>,
+    /// Events that could not be written.
+    pub lost: Cell<u64>,
+}
+
+/// Writes a trace.
+pub struct TraceFile {
+    name: String,
+    output: Output,
+    compressor: Option<Compressor<'static>>,
+    rotation: Rotation,
+    block_limit: usize,
+    encoder: Encoder,
+    header: Option<Stamped>,
+    last: (u64, i64),
+    block: Vec<u8>,
+    block_start_ns: u64,
+    packed: Vec<u8>,
+    failing: bool,
+    rotation_failing: bool,
+    lost: u64,
+    file_events: u64,
+    written: Rc<Written>,
+}
+
+impl TraceFile {
+    /// Opens or creates the file; what it held is gone with the first block. `-` = standard output,
+    /// a name that ends in `.zst` compresses.
+    pub fn create(path: &Path, rotation: Rotation) -> Result<Self, SinkError> {
+        let name = if path == Path::new("-") {
+            "standard output".to_owned()
+        } else {
+            printable(&path.to_string_lossy()).into_owned()
+        };
+        let fail = |source| SinkError::writing(&name, source);
+        let compressor = if path.extension().is_some_and(|extension| extension == "zst") {
+            let mut compressor = Compressor::new(ZSTD_LEVEL).map_err(fail)?;
+            compressor.include_checksum(true).map_err(fail)?;
+            Some(compressor)
+        } else {
+            None
+        };
+        let part = rotation.max_size_bytes.map_or(u64::MAX, |bytes| bytes / PARTS);
+        Ok(Self {
+            output: Output::create(path).map_err(fail)?,
+            compressor,
+            rotation,
+            block_limit: usize::try_from(part).unwrap_or(usize::MAX).min(BLOCK_BYTES),
+            encoder: Encoder::default(),
+            header: None,
+            last: (0, 0),
+            block: Vec::new(),
+            block_start_ns: 0,
+            packed: Vec::new(),
+            failing: false,
+            rotation_failing: false,
+            lost: 0,
+            file_events: 0,
+            written: Rc::default(),
+            name,
+        })
+    }
+
+    /// For a run that cannot begin: a file that was made for it is removed.
+    pub fn abandon(self) {
+        self.output.abandon();
+    }
+
+    /// Totals, kept up to date.
+    pub fn written(&self) -> Rc<Written> {
+        self.written.clone()
+    }
+
+    /// Adds a line to the block, or counts it when there is no room for it.
+    fn push(&mut self, at: &Stamped) {
+        if self.block.is_empty() {
+            self.block_start_ns = at.t_ns;
+        }
+        if self.failing && self.block.len() >= self.block_limit {
+            return self.lose(1);
+        }
+        match self.encoder.encode(at, &mut self.block) {
+            Ok(()) => {
+                self.file_events += 1;
+                self.written.events.set(self.written.events.get() + 1);
+            }
+            Err(LineError::TooLong) => {
+                tracing::warn!("an event is too long for a line and was left out");
+                self.lose(1);
+            }
+            Err(error) => {
+                tracing::warn!("an event was left out: {error}");
+                self.lose(1);
+            }
+        }
+    }
+
+    fn lose(&mut self, events: u64) {
+        self.lost += events;
+        self.written.lost.set(self.written.lost.get() + events);
+    }
+
+    /// Writes all that waits.
+    fn write(&mut self) -> io::Result<()> {
+        while !(self.packed.is_empty() && self.block.is_empty()) {
+            if self.packed.is_empty() {
+                self.pack()?;
+            }
+            self.output.write_block(&self.packed)?;
+            self.written.bytes.set(self.written.bytes.get() + self.packed.len() as u64);
+            self.packed.clear();
+        }
+        Ok(())
+    }
+
+    fn pack(&mut self) -> io::Result<()> {
+        match &mut self.compressor {
+            Some(compressor) => {
+                self.packed.reserve(zstd::zstd_safe::compress_bound(self.block.len()));
+                compressor.compress_to_buffer(&self.block[..], &mut self.packed)?;
+                self.block.clear();
+            }
+            None => std::mem::swap(&mut self.block, &mut self.packed),
+        }
+        Ok(())
+    }
+
+    /// Writes all that waits, or says once why not. False = it waits on.
+    fn commit(&mut self) -> Result<bool, SinkError> {
+        match self.write() {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Err(SinkError::Closed),
+            Err(error) => {
+                if !self.failing {
+                    tracing::warn!(
+                        "cannot write {}: {error}; further events are counted until it can be written",
+                        self.name
+                    );
+                }
+                self.failing = true;
+                Ok(false)
+            }
+        }
+    }
+
+    /// Commits, and after a failure that is over writes the state anew.
+    fn advance(&mut self, model: &Model) -> Result<(), SinkError> {
+        let failed = self.failing;
+        if self.commit()? && failed {
+            self.failing = false;
+            tracing::warn!("{} is written again; {} events were lost", self.name, self.lost);
+            if self.lost > 0 {
+                self.restate(model)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Header and state, for a reader that knows nothing of what was before.
+    fn restate(&mut self, model: &Model) -> Result<(), SinkError> {
+        let (t_ns, wall_ns) = self.last;
+        if let Some(header) = &self.header {
+            let header = Stamped { t_ns, wall_ns, event: header.event.clone() };
+            self.push(&header);
+        }
+        let start = self.output.end_bytes();
+        let room = self.rotation.max_size_bytes.map_or(u64::MAX, |bytes| bytes / 2);
+        let mut left_out = 0;
+        for event in snapshot::events(model) {
+            if self.output.end_bytes() - start + self.block.len() as u64 > room {
+                left_out += 1;
+                continue;
+            }
+            self.push(&Stamped { t_ns, wall_ns, event });
+            if self.block.len() >= self.block_limit && !self.failing {
+                self.commit()?;
+            }
+        }
+        if left_out > 0 {
+            let lost = Lost { source: "snapshot".into(), records: left_out };
+            self.push(&Stamped { t_ns, wall_ns, event: Event::Lost(lost) });
+        }
+        Ok(())
+    }
+
+    fn rotation_is_due(&self) -> bool {
+        let end = self.output.end_bytes();
+        self.rotation.max_size_bytes.is_some_and(|max| end + self.block_limit as u64 > max)
+    }
+
+    fn rotate(&mut self, model: &Model) -> Result<(), SinkError> {
+        if !self.commit()? {
+            return Ok(());
+        }
+        if !self.rotation_failing {
+            let (t_ns, wall_ns) = self.last;
+            let lost = self.written.lost.get();
+            let end = End { reason: "rotated".to_owned(), events: self.file_events, lost };
+            self.push(&Stamped { t_ns, wall_ns, event: Event::End(end) });
+            if !self.commit()? {
+                return Ok(());
+            }
+        }
+        match self.output.rotate(self.rotation.keep) {
+            Ok(()) => {
+                self.rotation_failing = false;
+                self.file_events = 0;
+                self.restate(model)
+            }
+            Err(error) => {
+                if !self.rotation_failing {
+                    tracing::warn!("cannot rotate {}: {error}; it goes on to grow", self.name);
+                }
+                self.rotation_failing = true;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Sink for TraceFile {
+    fn event(&mut self, model: &Model, at: &Stamped) -> Result<(), SinkError> {
+        self.last = (at.t_ns, at.wall_ns);
+        match &at.event {
+            Event::Header(_) => self.header = Some(at.clone()),
+            Event::End(end) if self.failing => {
+                self.advance(model)?;
+                let lost = std::mem::take(&mut self.lost);
+                let end = End { lost: end.lost.saturating_add(lost), ..end.clone() };
+                let (t_ns, wall_ns) = self.last;
+                let lost = Lost { source: "disk".into(), records: lost };
+                self.push(&Stamped { t_ns, wall_ns, event: Event::Lost(lost) });
+                self.push(&Stamped { t_ns, wall_ns, event: Event::End(end) });
+                return self.advance(model);
+            }
+            _ => {}
+        }
+        self.push(at);
+        let tick = matches!(at.event, Event::Tick(_));
+        let full = self.block.len() >= self.block_limit
+            || at.t_ns.saturating_sub(self.block_start_ns) >= BLOCK_NS;
+        if tick || (full && !self.failing) {
+            self.advance(model)?;
+            if self.rotation_is_due() && (tick || !self.rotation_failing) {
+                self.rotate(model)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn pulse(&mut self, model: &Model) -> Result<(), SinkError> {
+        self.advance(model)
+    }
+
+    fn finish(&mut self) -> Result<(), SinkError> {
+        self.write()
+            .and_then(|()| self.output.sync())
+            .map_err(|error| SinkError::writing(&self.name, error))
+    }
+
+    fn take_lost(&mut self) -> Option<Lost> {
+        if self.failing || self.lost == 0 {
+            return None;
+        }
+        Some(Lost { source: "disk".into(), records: std::mem::take(&mut self.lost) })
+    }
+}
+
+#[cfg(test)]
+mod tests;

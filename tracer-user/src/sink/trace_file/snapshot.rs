@@ -1,0 +1,62 @@
+//! What is known now as events, so that a file that starts in the middle of a run can be read
+//! alone.
+
+use std::cmp::Reverse;
+
+use crate::event::{self, Event, Pressure, ProcessCause};
+use crate::model::{self, Model};
+
+/// Host, memory cgroups, then processes, those with most anon + swap first.
+pub fn events(model: &Model) -> impl Iterator<Item = Event> {
+    let mut processes: Vec<_> = model.processes().collect();
+    processes.sort_by_key(|process| (Reverse(process.memory.private_bytes()), process.key));
+    let mut cgroups: Vec<_> = model.cgroups().collect();
+    cgroups.sort_by(|a, b| a.path.cmp(&b.path));
+    host(model.host())
+        .into_iter()
+        .chain(cgroups.into_iter().map(cgroup))
+        .chain(processes.into_iter().flat_map(process))
+}
+
+fn host(host: &model::Host) -> Option<Event> {
+    (host.mem_total_bytes > 0).then(|| {
+        Event::Pressure(Pressure {
+            scope: "host".into(),
+            used_bytes: host.mem_total_bytes.saturating_sub(host.available_bytes),
+            limit_bytes: Some(host.mem_total_bytes),
+            available_bytes: Some(host.available_bytes),
+            swap_free_bytes: Some(host.swap_free_bytes),
+            some_avg10: host.some_avg10,
+            full_avg10: host.full_avg10,
+        })
+    })
+}
+
+fn cgroup(cgroup: &model::Cgroup) -> Event {
+    Event::Cgroup(Box::new(event::Cgroup {
+        path: cgroup.path.clone(),
+        usage_bytes: cgroup.usage_bytes,
+        max_bytes: cgroup.max_bytes,
+        reclaimable_bytes: Some(cgroup.reclaimable_bytes),
+        events: cgroup.events,
+        ..event::Cgroup::default()
+    }))
+}
+
+fn process(process: &model::Process) -> [Event; 2] {
+    [
+        Event::Process(event::Process {
+            tgid: process.key.tgid,
+            start_ns: process.key.start_ns,
+            ppid: process.ppid,
+            comm: process.comm.clone(),
+            cmdline: process.cmdline.clone(),
+            exe: None,
+            uid: process.uid,
+            cgroup: process.cgroup.clone(),
+            php: process.php.clone(),
+            cause: ProcessCause::Found,
+        }),
+        Event::Growth(process.memory),
+    ]
+}

@@ -1,0 +1,288 @@
+//! From marks of threads to OOM events: several marks of one process are one victim, the marks of
+//! a group kill are one event, and the limit that was hit is found among the cgroups above the
+//! victim.
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashSet;
+use tracer_ebpf::{NO_LIMIT, OomLevel, OomRecord, scope};
+
+use crate::event::{Oom, OomScope, Party, ProcessKey, ScopeKind, Victim};
+
+/// Victims remembered for telling further marks of the same process; a process dies once.
+const MAX_REMEMBERED: usize = 4096;
+/// Marks of a group kill follow each other at once.
+const GROUP_GAP_NS: u64 = 50_000_000;
+/// A charge fails when it does not fit any more: it may be this much below the limit (a huge page
+/// and the kernel's batch of 64 pages).
+const FULL_SLACK_BYTES: u64 = 4 << 20;
+/// A limit that is used less than this was not the one that was hit.
+const FAR_FROM_FULL: f64 = 0.9;
+
+/// An OOM event that may still get victims.
+struct Group {
+    oom: Oom,
+    t_ns: u64,
+    last_ns: u64,
+    trigger_tid: u32,
+    invocation: u64,
+}
+
+/// Puts marks together.
+#[derive(Default)]
+pub struct Kills {
+    seen: FxHashSet<ProcessKey>,
+    group: Option<Group>,
+}
+
+impl Kills {
+    /// Takes a mark. Gives the events that are complete, with their times: usually one at once, for
+    /// a group kill later, through [`Kills::settle`].
+    pub fn mark(
+        &mut self,
+        record: &OomRecord,
+        mut path: impl FnMut(u64) -> Option<Arc<str>>,
+    ) -> Vec<(u64, Oom)> {
+        let mut complete = Vec::new();
+        let victim = victim(record, &mut path);
+        if self.seen.len() >= MAX_REMEMBERED {
+            self.seen.clear();
+        }
+        if !self.seen.insert(victim.key()) {
+            return complete;
+        }
+        if let Some(group) = &mut self.group {
+            if group.continues(record) {
+                group.last_ns = record.head.t_ns;
+                group.oom.victims.push(victim);
+                return complete;
+            }
+            complete.extend(self.take());
+        }
+        let scope = find_scope(record, &mut path);
+        let trigger = party(&record.trigger, record.trigger_cgroup_id, &mut path);
+        let oom = Oom { scope, trigger, victims: vec![victim] };
+        if record.levels.iter().any(|level| level.cgroup_id != 0 && level.oom_group == 1) {
+            self.group = Some(Group {
+                oom,
+                t_ns: record.head.t_ns,
+                last_ns: record.head.t_ns,
+                trigger_tid: record.trigger.tid,
+                invocation: record.invocation,
+            });
+        } else {
+            complete.push((record.head.t_ns, oom));
+        }
+        complete
+    }
+
+    /// The group kill that has got no mark for a while, if any.
+    pub fn settle(&mut self, now_ns: u64) -> Option<(u64, Oom)> {
+        let quiet = now_ns.saturating_sub(self.group.as_ref()?.last_ns) > GROUP_GAP_NS;
+        if quiet { self.take() } else { None }
+    }
+
+    fn take(&mut self) -> Option<(u64, Oom)> {
+        self.group.take().map(|group| (group.t_ns, group.oom))
+    }
+}
+
+impl Group {
+    fn continues(&self, record: &OomRecord) -> bool {
+        record.trigger.tid == self.trigger_tid
+            && record.invocation == self.invocation
+            && record.head.t_ns.saturating_sub(self.last_ns) <= GROUP_GAP_NS
+    }
+}
+
+fn victim(record: &OomRecord, path: &mut impl FnMut(u64) -> Option<Arc<str>>) -> Victim {
+    Victim {
+        tgid: record.victim.tgid,
+        start_ns: record.victim.start_ns,
+        comm: super::translate::comm(&record.victim.comm),
+        cgroup: path(record.victim_cgroup_id),
+        anon_bytes: record.memory.anon_bytes,
+        file_bytes: record.memory.file_bytes,
+        shmem_bytes: record.memory.shmem_bytes,
+        swap_bytes: record.memory.swap_bytes,
+        oom_score_adj: record.oom_score_adj,
+    }
+}
+
+/// A task as a party of an event.
+pub fn party(
+    task: &tracer_ebpf::Task,
+    cgroup_id: u64,
+    path: &mut impl FnMut(u64) -> Option<Arc<str>>,
+) -> Party {
+    Party {
+        tgid: task.tgid,
+        start_ns: task.start_ns,
+        comm: super::translate::comm(&task.comm),
+        cgroup: path(cgroup_id),
+    }
+}
+
+/// The limit that was hit: the kernel's own word where there is one, else the lowest cgroup above
+/// both victim and trigger that stands at its limit. When no limit is near, it was the host; in
+/// between it is unknown.
+fn find_scope(record: &OomRecord, path: &mut impl FnMut(u64) -> Option<Arc<str>>) -> OomScope {
+    let of_level = |level: &OomLevel, path: &mut dyn FnMut(u64) -> Option<Arc<str>>| OomScope {
+        kind: ScopeKind::Memcg,
+        cgroup: path(level.cgroup_id),
+        limit_bytes: Some(if full(level.usage_bytes, level.max_bytes) {
+            level.max_bytes
+        } else {
+            level.swap_max_bytes.min(level.max_bytes)
+        })
+        .filter(|&bytes| bytes != NO_LIMIT),
+    };
+    let without = |kind| OomScope { kind, cgroup: None, limit_bytes: None };
+    let levels = || record.levels.iter().take_while(|level| level.cgroup_id != 0);
+    match record.scope {
+        scope::MEMCG => {
+            return levels()
+                .find(|level| level.cgroup_id == record.scope_cgroup_id)
+                .map(|level| of_level(level, path))
+                .unwrap_or(OomScope {
+                    kind: ScopeKind::Memcg,
+                    cgroup: path(record.scope_cgroup_id),
+                    limit_bytes: None,
+                });
+        }
+        scope::HOST => return without(ScopeKind::Host),
+        scope::CPUSET => return without(ScopeKind::Cpuset),
+        _ => {}
+    }
+    let common = || levels().filter(|level| level.common == 1);
+    let hit = common().find(|level| {
+        full(level.usage_bytes, level.max_bytes)
+            || full(level.swap_usage_bytes, level.swap_max_bytes)
+    });
+    if let Some(level) = hit {
+        return of_level(level, path);
+    }
+    let near = common().any(|level| {
+        let near =
+            |usage: u64, max: u64| max != NO_LIMIT && usage as f64 >= max as f64 * FAR_FROM_FULL;
+        near(level.usage_bytes, level.max_bytes)
+            || near(level.swap_usage_bytes, level.swap_max_bytes)
+    });
+    without(if near { ScopeKind::Unknown } else { ScopeKind::Host })
+}
+
+fn full(usage_bytes: u64, max_bytes: u64) -> bool {
+    // A limit of a few pages is never far from full.
+    let slack = FULL_SLACK_BYTES.min(max_bytes / 16);
+    max_bytes != NO_LIMIT && usage_bytes.saturating_add(slack) >= max_bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracer_ebpf::{MAX_CGROUP_DEPTH, Task};
+
+    const MIB: u64 = 1 << 20;
+
+    fn level(cgroup_id: u64, usage: u64, max: u64, common: u32) -> OomLevel {
+        OomLevel {
+            cgroup_id,
+            usage_bytes: usage,
+            max_bytes: max,
+            swap_usage_bytes: 0,
+            swap_max_bytes: NO_LIMIT,
+            common,
+            oom_group: 0,
+        }
+    }
+
+    fn record(t_ns: u64, tgid: u32, levels: &[OomLevel]) -> OomRecord {
+        let mut all = [OomLevel::default(); MAX_CGROUP_DEPTH];
+        all[..levels.len()].copy_from_slice(levels);
+        let mut record = OomRecord {
+            victim: Task { tgid, tid: tgid, ..Task::default() },
+            trigger: Task { tgid: 9, tid: 9, ..Task::default() },
+            levels: all,
+            ..OomRecord::default()
+        };
+        record.head.t_ns = t_ns;
+        record
+    }
+
+    fn path(id: u64) -> Option<Arc<str>> {
+        (id != 0).then(|| Arc::from(format!("/{id}")))
+    }
+
+    fn scope_of(levels: &[OomLevel]) -> OomScope {
+        find_scope(&record(0, 1, levels), &mut path)
+    }
+
+    #[test]
+    fn the_lowest_full_common_level_was_hit() {
+        let found = scope_of(&[
+            level(1, 100 * MIB, 100 * MIB, 0),
+            level(2, 255 * MIB, 256 * MIB, 1),
+            level(3, 512 * MIB, 512 * MIB, 1),
+        ]);
+        assert_eq!(found.cgroup.as_deref(), Some("/2"));
+        assert_eq!(found.limit_bytes, Some(256 * MIB));
+        assert_eq!(found.kind, ScopeKind::Memcg);
+    }
+
+    #[test]
+    fn far_from_every_limit_it_was_the_host_and_near_one_it_is_unknown() {
+        let host = scope_of(&[level(1, 100 * MIB, 256 * MIB, 1), level(2, 9, NO_LIMIT, 1)]);
+        assert_eq!(host, OomScope { kind: ScopeKind::Host, cgroup: None, limit_bytes: None });
+        assert_eq!(scope_of(&[level(1, 240 * MIB, 256 * MIB, 1)]).kind, ScopeKind::Unknown);
+    }
+
+    #[test]
+    fn memory_and_swap_together_can_be_the_limit() {
+        let mut both = level(1, 100 * MIB, 256 * MIB, 1);
+        both.swap_usage_bytes = 300 * MIB;
+        both.swap_max_bytes = 300 * MIB;
+        let found = scope_of(&[both]);
+        assert_eq!(found.kind, ScopeKind::Memcg);
+        assert_eq!(found.limit_bytes, Some(256 * MIB));
+    }
+
+    #[test]
+    fn the_kernels_own_word_wins() {
+        let mut known = record(0, 1, &[level(1, MIB, 256 * MIB, 1), level(2, MIB, 512 * MIB, 1)]);
+        known.scope = scope::MEMCG;
+        known.scope_cgroup_id = 2;
+        assert_eq!(find_scope(&known, &mut path).cgroup.as_deref(), Some("/2"));
+        known.scope = scope::HOST;
+        assert_eq!(find_scope(&known, &mut path).kind, ScopeKind::Host);
+    }
+
+    #[test]
+    fn several_threads_of_one_process_are_one_victim() {
+        let mut kills = Kills::default();
+        let levels = [level(1, 256 * MIB, 256 * MIB, 1)];
+        assert_eq!(kills.mark(&record(1, 5, &levels), path).len(), 1);
+        let mut thread = record(2, 5, &levels);
+        thread.victim.tid = 6;
+        assert!(kills.mark(&thread, path).is_empty());
+        assert_eq!(kills.mark(&record(3, 7, &levels), path).len(), 1);
+    }
+
+    #[test]
+    fn a_group_kill_is_one_event_with_all_victims() {
+        let mut kills = Kills::default();
+        let mut group = level(1, 256 * MIB, 256 * MIB, 1);
+        group.oom_group = 1;
+        for tgid in 1..=5 {
+            assert!(kills.mark(&record(u64::from(tgid), tgid, &[group]), path).is_empty());
+        }
+        assert_eq!(kills.settle(GROUP_GAP_NS), None);
+        let (t_ns, oom) = kills.settle(GROUP_GAP_NS + 6).unwrap();
+        assert_eq!(t_ns, 1);
+        assert_eq!(oom.victims.iter().map(|v| v.tgid).collect::<Vec<_>>(), [1, 2, 3, 4, 5]);
+        assert_eq!(kills.settle(u64::MAX), None);
+        // The next round of the same trigger, later, is another event.
+        assert!(kills.mark(&record(10, 6, &[group]), path).is_empty());
+        let second = kills.mark(&record(11 + GROUP_GAP_NS, 7, &[group]), path);
+        assert_eq!(second[0].1.victims[0].tgid, 6);
+    }
+}

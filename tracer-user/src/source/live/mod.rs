@@ -1,0 +1,238 @@
+//! Events from the kernel programs: reads the ring buffer, sweeps with the task iterator each
+//! interval, looks at the cgroups in use and the host, and asks the worker for what /proc tells.
+
+mod cgroups;
+mod kills;
+mod losses;
+mod translate;
+
+use std::os::fd::OwnedFd;
+use std::time::Duration;
+
+use tokio::io::unix::AsyncFd;
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
+
+use super::{Flow, Source};
+use crate::enrich::worker::Enricher;
+use crate::enrich::{clock, host};
+use crate::event::{Config, Event, Header, Stamped, Tick};
+use crate::kernel::Unsupported;
+use crate::kernel::load::{Kernel, LoadOptions, Sweep};
+use crate::kernel::protect::protect;
+use crate::kernel::record::Record;
+use cgroups::Cgroups;
+use losses::Losses;
+use translate::Translator;
+
+/// The kernel announces growth at most each 20 ms; what came after the last announcement is looked
+/// for after this time.
+const POLL: Duration = Duration::from_millis(25);
+
+/// The host is looked at this often, so that its forecast does not wait for a tick.
+const HOST_INTERVAL_NS: u64 = 250_000_000;
+
+/// Records taken from the ring at a time, so that the pipeline keeps up.
+const BATCH: usize = 4096;
+
+/// Settings of the live source.
+#[derive(Clone, Debug)]
+pub struct LiveOptions {
+    /// Settings of the trace.
+    pub config: Config,
+    /// Size of the ring buffer, bytes.
+    pub ring_bytes: u64,
+    /// Mechanisms that must not be used.
+    pub forbid: Vec<String>,
+    /// 0 = quiet, 1 = debug lines of the kernel programs.
+    pub verbose: u8,
+}
+
+/// Events from the kernel programs.
+pub struct LiveSource {
+    /// The ring's descriptor, duplicated, for waiting.
+    ready: AsyncFd<OwnedFd>,
+    kernel: Kernel,
+    translator: Translator,
+    cgroups: Cgroups,
+    losses: Losses,
+    enricher: Enricher,
+    host: Option<host::HostReader>,
+    host_at_ns: u64,
+    ticks: Interval,
+    /// When to look for records that were not announced.
+    poll: Option<Instant>,
+    header: Option<Header>,
+    resync: bool,
+}
+
+impl LiveSource {
+    /// Loads and attaches the kernel programs. Must be called inside a tokio runtime.
+    pub fn open(options: &LiveOptions) -> Result<Self, Unsupported> {
+        let kernel = Kernel::load(&LoadOptions {
+            ring_bytes: options.ring_bytes,
+            step_bytes: options.config.step_bytes,
+            forbid: options.forbid.clone(),
+            verbose: options.verbose,
+        })?;
+        let mut header = host::header(&options.config, "live");
+        header.hooks.clone_from(&kernel.hooks);
+        protect();
+        let system = |what: &str, error: std::io::Error| Unsupported {
+            reason: format!("{what}: {error}"),
+            remedy: "`rampage doctor` shows what this host has".to_owned(),
+        };
+        let ready = kernel
+            .wait_for_records()
+            .map_err(|error| system("cannot wait for the ring buffer", error))?;
+        let enricher = Enricher::start().map_err(|error| system("cannot start a thread", error))?;
+        let interval_time = Duration::from_nanos(options.config.interval_ns.max(1_000_000));
+        let mut ticks = interval(interval_time);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let losses = Losses::new(&kernel);
+        Ok(Self {
+            ready,
+            losses,
+            kernel,
+            translator: Translator::default(),
+            cgroups: Cgroups::detect(),
+            enricher,
+            host: host::HostReader::open().ok(),
+            host_at_ns: 0,
+            ticks,
+            poll: None,
+            header: Some(header),
+            resync: false,
+        })
+    }
+
+    /// Takes what is in the ring; true = there was something.
+    fn drain(&mut self, out: &mut Vec<Stamped>) -> bool {
+        let mut taken = 0;
+        while taken < BATCH
+            && let Some(bytes) = self.kernel.ring.next()
+        {
+            taken += 1;
+            match Record::decode(&bytes) {
+                Ok(record) => self.translator.take(&record, &mut self.cgroups, out),
+                Err(error) => tracing::warn!("{error}"),
+            }
+        }
+        if taken > 0 {
+            self.poll = Some(Instant::now() + if taken == BATCH { Duration::ZERO } else { POLL });
+            let now_ns = clock::boot_ns();
+            if now_ns.saturating_sub(self.host_at_ns) >= HOST_INTERVAL_NS {
+                self.look_at_host(now_ns, out);
+            }
+        }
+        taken > 0
+    }
+
+    /// Lets the task iterator write what changed, or everything.
+    fn sweep(&mut self, which: Sweep, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
+        let (translator, cgroups) = (&mut self.translator, &mut self.cgroups);
+        translator.begin_sweep();
+        self.kernel.sweep(which, |bytes| match Record::decode(bytes) {
+            Ok(record) => translator.take(&record, cgroups, out),
+            Err(error) => tracing::warn!("{error}"),
+        })?;
+        // Who ended during the sweep says so in the ring.
+        while self.drain(out) {}
+        if which == Sweep::All {
+            self.translator.end_sweep(clock::boot_ns(), out);
+        }
+        Ok(())
+    }
+
+    fn look_at_host(&mut self, now_ns: u64, out: &mut Vec<Stamped>) {
+        self.host_at_ns = now_ns;
+        if let Some(Ok(pressure)) = self.host.as_ref().map(host::HostReader::pressure) {
+            out.push(self.translator.stamp(now_ns, Event::Pressure(pressure)));
+        }
+    }
+
+    /// First answer: the header, every process, the limited cgroups, the host.
+    fn begin(&mut self, header: Header, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
+        let now_ns = clock::boot_ns();
+        self.translator.set_clock();
+        out.push(self.translator.stamp(now_ns, Event::Header(Box::new(header))));
+        let from = out.len();
+        self.cgroups.walk();
+        self.sweep(Sweep::All, out)?;
+        out[from..].sort_by_key(|at| at.t_ns);
+        Ok(())
+    }
+
+    /// Each interval: what moved by less than a step, losses, cgroups in use, the host.
+    fn tick(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
+        let from = out.len();
+        self.translator.set_clock();
+        while self.drain(out) {}
+        let which = if std::mem::take(&mut self.resync) { Sweep::All } else { Sweep::Changed };
+        self.sweep(which, out)?;
+        let now_ns = clock::boot_ns();
+        for lost in self.losses.since_last(&self.kernel, self.enricher.dropped())? {
+            // After a loss the model may hold processes that are gone, and miss others.
+            self.resync |= lost.source.starts_with("ring:") || lost.source.starts_with("missed:");
+            out.push(self.translator.stamp(now_ns, Event::Lost(lost)));
+        }
+        for event in self.cgroups.look() {
+            out.push(self.translator.stamp(now_ns, event));
+        }
+        self.look_at_host(now_ns, out);
+        out[from..].sort_by_key(|at| at.t_ns);
+        let last_ns = out.last().map_or(now_ns, |at| at.t_ns.max(now_ns));
+        out.push(self.translator.stamp(last_ns, Event::Tick(Tick {})));
+        self.translator.ask_at_tick();
+        if let Some(logger) = &mut self.kernel.logger {
+            logger.flush();
+        }
+        Ok(())
+    }
+
+    fn ask(&mut self) {
+        while let Some(key) = self.translator.next_wanted() {
+            if !self.enricher.request(key) {
+                self.translator.want_again(key);
+                break;
+            }
+        }
+    }
+
+    fn answers(&mut self, out: &mut Vec<Stamped>) {
+        while let Some(identity) = self.enricher.try_next() {
+            self.translator.learn(&identity, clock::boot_ns(), out);
+        }
+    }
+}
+
+impl Source for LiveSource {
+    async fn next(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<Flow> {
+        if let Some(header) = self.header.take() {
+            self.begin(header, out)?;
+            self.ask();
+            return Ok(Flow::More);
+        }
+        while out.is_empty() {
+            let poll = self.poll;
+            tokio::select! {
+                ready = self.ready.readable() => {
+                    ready?.clear_ready();
+                    self.drain(out);
+                }
+                _ = self.ticks.tick() => self.tick(out)?,
+                () = self.enricher.ready().notified() => self.answers(out),
+                () = sleep_until(poll.unwrap_or_else(Instant::now)), if poll.is_some() => {
+                    self.poll = None;
+                    self.drain(out);
+                }
+            }
+            self.ask();
+        }
+        Ok(Flow::More)
+    }
+
+    fn finish(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
+        self.answers(out);
+        self.tick(out)
+    }
+}
