@@ -207,15 +207,16 @@ impl Trace {
         alive
     }
 
-    /// Checks what every trace must satisfy: a header first, and times that do not run backwards.
+    /// Checks that no line is older than the one before it.
     pub fn check_order(&self) -> Result<()> {
-        self.header()?;
-        for pair in self.lines.windows(2) {
+        for (at, pair) in self.lines.windows(2).enumerate() {
+            let [(first, first_ns), (second, second_ns)] =
+                [&pair[0], &pair[1]].map(|line| (&line.json["type"], line.t_ns));
             ensure!(
-                pair[0].t_ns <= pair[1].t_ns,
-                "time runs backwards: {} after {}",
-                pair[1].json,
-                pair[0].json
+                first_ns <= second_ns,
+                "line {} ({second}) is {} ns older than the {first} before it",
+                at + 2,
+                first_ns - second_ns
             );
         }
         Ok(())

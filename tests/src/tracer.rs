@@ -168,8 +168,8 @@ impl Tracer {
         self.process.signal(signal);
     }
 
-    /// Ends it by SIGTERM; fails unless it exits with 0, wrote only whole and valid lines, in
-    /// order, and `end` as the last.
+    /// Ends it by SIGTERM; fails unless it exits with 0, wrote only whole and valid lines, a
+    /// header first and `end` last.
     pub fn finish(self) -> Result<Outcome> {
         self.finish_by(libc::SIGTERM)
     }
@@ -179,7 +179,7 @@ impl Tracer {
         self.signal(signal);
         let outcome = self.outcome()?;
         ensure!(outcome.status.success(), "{}: {}", outcome.status, outcome.stderr);
-        outcome.trace.check_order()?;
+        outcome.trace.header()?;
         let last = outcome.trace.lines.last().map(|line| &line.event);
         ensure!(matches!(last, Some(Event::End(_))), "the last line is {last:?}");
         Ok(outcome)

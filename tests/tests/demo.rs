@@ -23,14 +23,15 @@ fn demo(arguments: &[&str]) -> Result<Command> {
     Ok(command)
 }
 
-/// Folders of memory cgroups that a demo has made.
-fn cgroups() -> Vec<PathBuf> {
+/// Folders of memory cgroups that demos of this test have made; others may run beside it.
+fn cgroups(tgid: u32) -> Vec<PathBuf> {
+    let name = format!("rampage-demo-{tgid}");
     ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"]
         .into_iter()
         .filter_map(|mount| fs::read_dir(mount).ok())
         .flatten()
         .filter_map(|entry| entry.ok().map(|entry| entry.path()))
-        .filter(|path| path.to_string_lossy().contains("rampage-demo-"))
+        .filter(|path| path.ends_with(&name))
         .collect()
 }
 
@@ -47,13 +48,13 @@ fn players() -> Vec<PathBuf> {
     processes.map(|entry| entry.path()).filter(|path| plays(path)).collect()
 }
 
-fn nothing_is_left() -> Result<()> {
+fn nothing_is_left(tgid: u32) -> Result<()> {
     let started = Instant::now();
     while !players().is_empty() {
         ensure!(started.elapsed() < Duration::from_secs(5), "left behind: {:?}", players());
         std::thread::sleep(Duration::from_millis(20));
     }
-    ensure!(cgroups().is_empty(), "left behind: {:?}", cgroups());
+    ensure!(cgroups(tgid).is_empty(), "left behind: {:?}", cgroups(tgid));
     Ok(())
 }
 
@@ -61,7 +62,9 @@ fn nothing_is_left() -> Result<()> {
 fn it_warns_before_the_kill_and_names_the_leaker() -> Result<()> {
     let _alone = alone();
     let started = Instant::now();
-    let output = demo(&[])?.output()?;
+    let child = demo(&[])?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let tgid = child.id();
+    let output = child.wait_with_output()?;
     let took = started.elapsed();
     let text = String::from_utf8(output.stdout)?;
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -79,13 +82,15 @@ fn it_warns_before_the_kill_and_names_the_leaker() -> Result<()> {
     let lead: f64 = lead.parse().with_context(|| format!("lead time {lead:?}"))?;
     ensure!((0.5..25.0).contains(&lead), "warned {lead} s before the kill");
     ensure!(!text.contains('\x1b'), "colour without a terminal");
-    nothing_is_left()
+    nothing_is_left(tgid)
 }
 
 #[test]
 fn as_json_it_is_a_trace_with_both_findings() -> Result<()> {
     let _alone = alone();
-    let output = demo(&["--json"])?.output()?;
+    let child = demo(&["--json"])?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    let tgid = child.id();
+    let output = child.wait_with_output()?;
     ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let mut kinds = Vec::new();
     for line in String::from_utf8(output.stdout)?.lines() {
@@ -99,7 +104,7 @@ fn as_json_it_is_a_trace_with_both_findings() -> Result<()> {
     }
     ensure!(kinds.first().is_some_and(|kind| kind == "runaway"), "{kinds:?}");
     ensure!(kinds.last().is_some_and(|kind| kind == "oom_verdict"), "{kinds:?}");
-    nothing_is_left()
+    nothing_is_left(tgid)
 }
 
 /// Starts a demo and waits until its leaker grows.
@@ -126,15 +131,17 @@ fn interrupted_it_cleans_up() -> Result<()> {
     let _alone = alone();
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let (mut child, mut output) = under_way()?;
-        ensure!(!cgroups().is_empty() && players().len() == 2, "{:?}", players());
+        // Judged when the demo has ended, so that a failure leaves nothing behind.
+        let (made, playing) = (cgroups(child.id()), players());
         // SAFETY: the child is not waited for yet, so its id is its own.
         unsafe { libc::kill(child.id().cast_signed(), signal) };
         let status = child.wait()?;
+        ensure!(made.len() == 1 && playing.len() == 2, "{made:?} {playing:?}");
         let mut text = String::new();
         output.read_to_string(&mut text)?;
         ensure!(status.success(), "signal {signal}: {status}: {text}");
         ensure!(text.contains("Interrupted"), "{text}");
-        nothing_is_left()?;
+        nothing_is_left(child.id())?;
     }
     Ok(())
 }
@@ -146,7 +153,7 @@ fn a_reader_that_goes_away_ends_it_cleanly() -> Result<()> {
     drop(output);
     let status = child.wait()?;
     ensure!(status.success(), "{status}");
-    nothing_is_left()
+    nothing_is_left(child.id())
 }
 
 #[test]
@@ -160,7 +167,7 @@ fn killed_it_leaves_no_process() -> Result<()> {
         ensure!(started.elapsed() < Duration::from_secs(5), "left behind: {:?}", players());
         std::thread::sleep(Duration::from_millis(20));
     }
-    for cgroup in cgroups() {
+    for cgroup in cgroups(child.id()) {
         fs::remove_dir(&cgroup).with_context(|| cgroup.display().to_string())?;
     }
     Ok(())

@@ -1,6 +1,8 @@
 //! The procfs source against real processes: what it says of a child that grows inside a memory
 //! cgroup must be what /proc says.
 
+#![expect(clippy::expect_used, reason = "a test ends where its host does not obey")]
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};

@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::event::Hook;
 use crate::kernel::facts::{CAPABILITIES, Fact, Facts, Psi, TRACEPOINTS};
+use crate::text::printable;
 
 const MOUNT_TRACEFS: &str = "mount -t tracefs tracefs /sys/kernel/tracing";
 const BE_ROOT: &str = "run as root";
@@ -265,19 +266,6 @@ fn initial(initial: &bool) -> String {
 
 fn mib(bytes: u64) -> String {
     format!("{:.1} MiB", bytes as f64 / f64::from(1 << 20))
-}
-
-/// Paths and reasons hold names that others chose: control characters are escaped.
-fn printable(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() {
-            plain.extend(c.escape_default());
-        } else {
-            plain.push(c);
-        }
-    }
-    plain
 }
 
 #[cfg(test)]

@@ -25,6 +25,8 @@ const WARM_UP_BYTES: u64 = 16 << 20;
 /// Growth that has lasted d is expected to last this times d more: it has then used a fifth of the
 /// room that it found.
 const OUTLASTS: f64 = 4.0;
+/// Growth that is over sooner was one large allocation; nobody could act on it in time either, s.
+const SUSTAINED_S: f64 = 0.1;
 /// The driver holds at least this share of the growth towards its limit.
 const SHARE: f64 = 0.5;
 /// Net rates are taken over the driver's episode, at most this long, ns.
@@ -71,6 +73,7 @@ impl RunawayDetector {
 
     fn consider(&mut self, model: &Model, process: &Process) -> Option<Finding> {
         if process.novel_bytes() < WARM_UP_BYTES
+            || process.growing_s() < SUSTAINED_S
             || model.now_ns().saturating_sub(process.last_growth_ns()) > STILL_NS
         {
             return None;

@@ -101,7 +101,7 @@ fn a_poor_host_gets_remedies() {
     };
     let golden = "\
 HOST
-kernel            5.10\\u{1b}[2J (x86_64)
+kernel            5.10\\x1b[2J (x86_64)
 BTF               none
                   -> use a kernel built with CONFIG_DEBUG_INFO_BTF=y
 tracefs           not mounted
