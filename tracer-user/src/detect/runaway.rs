@@ -42,8 +42,15 @@ const STILL_NS: u64 = 10_000_000_000;
 pub struct RunawayDetector {
     horizon_s: f64,
     filter: Filter,
-    /// The episode (its onset, ns) for which a process was named at a limit.
-    raised: FxHashMap<ProcessKey, Vec<(Option<Arc<str>>, u64)>>,
+    raised: FxHashMap<ProcessKey, Vec<Raised>>,
+}
+
+/// A process was named at a limit, for one episode of its growth.
+struct Raised {
+    /// Path of the cgroup; None = the host.
+    path: Option<Arc<str>>,
+    /// Onset of the episode.
+    onset_ns: u64,
 }
 
 /// A limit that is reached within the horizon.
@@ -106,14 +113,14 @@ impl RunawayDetector {
 
     fn was_raised(&self, process: &Process, path: Option<&Arc<str>>, onset_ns: u64) -> bool {
         self.raised.get(&process.key).is_some_and(|raised| {
-            raised.iter().any(|(limit, onset)| limit.as_ref() == path && *onset == onset_ns)
+            raised.iter().any(|one| one.path.as_ref() == path && one.onset_ns == onset_ns)
         })
     }
 
     fn remember(&mut self, process: &Process, path: Option<&Arc<str>>, onset_ns: u64) {
         let raised = self.raised.entry(process.key).or_default();
-        raised.retain(|(_, onset)| *onset == onset_ns);
-        raised.push((path.cloned(), onset_ns));
+        raised.retain(|one| one.onset_ns == onset_ns);
+        raised.push(Raised { path: path.cloned(), onset_ns });
     }
 
     /// Drops what was raised for those who ended or stopped to grow.
