@@ -3,7 +3,7 @@
 use tracer_ebpf::kind;
 
 use crate::hook::Args;
-use crate::maps::{Drop, PROCS, send};
+use crate::maps::{Drop, PROCS, send_lazily};
 use crate::memcg;
 use crate::read::{
     EXIT_HAS_GROUP_DEAD, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, TASK_EXIT_CODE,
@@ -51,7 +51,7 @@ fn born(kind: u32, task: u64, mm: u64) -> Result<(), Drop> {
         memcg::of_task(task)?,
         pages[0] + pages[3],
     );
-    send(kind, &record)?;
+    send_lazily(&record.head, &record)?;
     followed
 }
 
@@ -86,5 +86,5 @@ fn try_exit(args: Args) -> Result<(), Drop> {
         let leader: u64 = field(task, &TASK_LEADER)?;
         field(leader, &TASK_EXIT_CODE)?
     };
-    send(kind::EXIT, &record)
+    send_lazily(&record.head, &record)
 }

@@ -118,8 +118,16 @@ impl Kernel {
         Ok(Self { ebpf, ring, drops, control, logger, hooks, chunk: BytesMut::new() })
     }
 
-    /// Runs the task iterator and gives its records one by one.
+    /// Whether there is a task iterator.
+    pub fn can_sweep(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.mechanism == Mechanism::Iterator.name())
+    }
+
+    /// Runs the task iterator and gives its records one by one; none where there is no iterator.
     pub fn sweep(&mut self, which: Sweep, mut each: impl FnMut(&[u8])) -> anyhow::Result<()> {
+        if !self.can_sweep() {
+            return Ok(());
+        }
         let mode = match which {
             Sweep::Changed => sweep_mode::CHANGED,
             Sweep::All => sweep_mode::ALL,
