@@ -35,7 +35,7 @@ pub fn execute(
         run(workspace, "bench_overhead", true, args)?;
     }
     if scale {
-        run(workspace, "bench_scale", false, args)?;
+        run(workspace, "bench_scale", true, args)?;
     }
     Ok(())
 }

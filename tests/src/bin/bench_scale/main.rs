@@ -5,6 +5,8 @@
 //! The events are made while they are fed (about 20 ns each, included): 90 % growth, 5 % cgroup,
 //! 4 % process, 1 % exit followed by a fork, and a tick each simulated second of 100,000 events.
 
+mod resident;
+
 use std::process::Command;
 use std::sync::Arc;
 use std::{env, fs};
@@ -21,6 +23,9 @@ const SIZES: [u32; 3] = [1_000, 10_000, 100_000];
 const EVENTS: u64 = 2_000_000;
 const ROUNDS: u32 = 3;
 const MIB: u64 = 1 << 20;
+/// Events per second of one core, without output and recorded to zstd.
+const EVENTS_GOAL: f64 = 1e6;
+const RECORDED_GOAL: f64 = 3e5;
 /// Time between two events, ns.
 const PACE_NS: u64 = 10_000;
 const PROCESSES_PER_CGROUP: u32 = 50;
@@ -43,7 +48,7 @@ fn main() -> Result<()> {
         let status = Command::new(env::current_exe()?).arg(processes.to_string()).status()?;
         ensure!(status.success(), "{processes} processes: {status}");
     }
-    Ok(())
+    resident::measure()
 }
 
 fn measure(processes: u32) -> Result<()> {
@@ -76,6 +81,8 @@ fn measure(processes: u32) -> Result<()> {
         busy as f64 / MIB as f64,
         1.0 / recorded,
     );
+    ensure!(1.0 / fastest >= EVENTS_GOAL, "goal missed: {EVENTS_GOAL:.0} events/s without output");
+    ensure!(1.0 / recorded >= RECORDED_GOAL, "goal missed: {RECORDED_GOAL:.0} events/s to zstd");
     Ok(())
 }
 
