@@ -48,13 +48,12 @@ pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
 /// dynamic, out of the flag's reach.
 fn static_binary(workspace: &Workspace) -> anyhow::Result<PathBuf> {
     let rustc = Rustc::probe(workspace)?;
-    let mut build = build::release(workspace);
+    let mut build = build::with_profile(workspace, "dist");
     build
         .args(["--target", &rustc.host])
-        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static")
-        .env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+        .env("CARGO_ENCODED_RUSTFLAGS", "-Ctarget-feature=+crt-static");
     exec(&mut build, Output::Shown)?;
-    Ok(workspace.target.join(&rustc.host).join("release/rampage"))
+    Ok(workspace.target.join(&rustc.host).join("dist/rampage"))
 }
 
 /// Writes rampage.1 and a page for each command that it names; gives their file names.

@@ -27,9 +27,8 @@ impl Workspace {
         };
         let root = Path::new(&manifest).parent().context("xtask lies outside of a workspace")?;
         let myself = env::current_exe().context("finding this program")?;
-        let target = target_of(&myself).with_context(|| {
-            format!("{} is in no target folder of cargo (no CACHEDIR.TAG)", myself.display())
-        })?;
+        let target = target_of(&myself)
+            .with_context(|| format!("{} is in no target folder of cargo", myself.display()))?;
         Ok(Self { root: root.to_owned(), target: target.to_owned(), cargo: cargo.into() })
     }
 
@@ -83,9 +82,13 @@ pub fn on_path(program: &str) -> Option<PathBuf> {
     env::split_paths(&env::var_os("PATH")?).map(|dir| dir.join(program)).find(|path| path.is_file())
 }
 
-/// cargo marks its target folder with CACHEDIR.TAG.
+/// cargo marks its target folder with CACHEDIR.TAG when it makes it. In one that was there before,
+/// it is the folder above that of the profile, which holds the fingerprints.
 fn target_of(program: &Path) -> Option<&Path> {
-    program.ancestors().skip(1).find(|folder| folder.join("CACHEDIR.TAG").is_file())
+    let above = || program.ancestors().skip(1);
+    above().find(|folder| folder.join("CACHEDIR.TAG").is_file()).or_else(|| {
+        above().find(|folder| folder.join(".fingerprint").is_dir()).and_then(Path::parent)
+    })
 }
 
 #[cfg(test)]

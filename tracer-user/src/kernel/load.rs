@@ -310,7 +310,12 @@ fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, plan: &[Planned]) -> Result<Vec<Hook>
         let mut refused = Vec::new();
         let mut attached = None;
         for &(mechanism, program) in &planned.rungs {
-            match attach_one(ebpf, btf, planned.target, mechanism, program) {
+            let result = attach_one(ebpf, btf, planned.target, mechanism, program);
+            if let Err(error) = &result {
+                // With the verifier's log.
+                tracing::debug!("{program} as {}: {error:#}", mechanism.name());
+            }
+            match result {
                 Ok(()) => {
                     attached = Some(mechanism);
                     break;
