@@ -174,6 +174,16 @@ impl Trace {
         self.losses().get(source).copied().unwrap_or(0)
     }
 
+    /// Records lost at `source` by the events since `from_ns`.
+    pub fn lost_since(&self, source: &str, from_ns: u64) -> u64 {
+        let later = self.lines.iter().filter(|line| line.t_ns >= from_ns);
+        let records = later.filter_map(|line| match &line.event {
+            Event::Lost(lost) if &*lost.source == source => Some(lost.records),
+            _ => None,
+        });
+        records.sum()
+    }
+
     /// Records lost by source, for messages.
     pub fn losses(&self) -> BTreeMap<String, u64> {
         let mut losses = BTreeMap::new();

@@ -89,7 +89,8 @@ fn assert_births_and_deaths(
     // Ghosts that a resync buries have neither code nor signal: their exit was counted as lost.
     let exits = between(trace, window.0, window.1)
         .filter(|event| matches!(event, Event::Exit(e) if e.code.is_some() || e.signal.is_some()));
-    let (lost_forks, lost_exits) = (trace.lost("ring:fork"), trace.lost("ring:exit"));
+    let [lost_forks, lost_exits] =
+        ["ring:fork", "ring:exit"].map(|source| trace.lost_since(source, window.0));
     assert_sum("forks", forks.count() as u64, lost_forks, made, others.0);
     assert_sum("exits", exits.count() as u64, lost_exits, made, others.1);
     lost_forks + lost_exits
@@ -210,7 +211,7 @@ fn growth_while_nobody_reads() -> Result<()> {
     let seen = between(&trace, from_ns, to_ns)
         .filter(|event| matches!(event, Event::Growth(growth) if growth.tgid == hog.pid()))
         .count() as u64;
-    let lost = trace.lost("ring:growth");
+    let lost = trace.lost_since("ring:growth", from_ns);
     println!("crossings between {least} and {most}");
     assert_sum("growth", seen, lost, least, most - least + others);
     assert!(lost > seen, "the ring buffer was not too small: {seen} seen, {lost} lost");

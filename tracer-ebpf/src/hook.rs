@@ -1,10 +1,19 @@
 //! The entries: each hook as BTF tracepoint and as raw tracepoint, around the same function.
 
+use core::ffi::c_void;
+
 use aya_ebpf::EbpfContext;
 
 /// Arguments of a tracepoint, which both kinds of program get as 64-bit words.
 #[derive(Clone, Copy)]
 pub struct Args(*const u64);
+
+/// For the debug lines of aya-log, which want to know whose context they are in.
+impl EbpfContext for Args {
+    fn as_ptr(&self) -> *mut c_void {
+        self.0.cast_mut().cast()
+    }
+}
 
 impl Args {
     /// The arguments behind a context.

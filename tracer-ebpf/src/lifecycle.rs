@@ -1,9 +1,10 @@
 //! Births and deaths: sched_process_fork, _exec and _exit.
 
+use aya_log_ebpf::debug;
 use tracer_ebpf::kind;
 
 use crate::hook::Args;
-use crate::maps::{Drop, PROCS, send};
+use crate::maps::{Drop, PROCS, send_lazily};
 use crate::memcg;
 use crate::read::{
     EXIT_HAS_GROUP_DEAD, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, TASK_EXIT_CODE,
@@ -28,18 +29,18 @@ fn try_fork(args: Args) -> Result<(), Drop> {
     if tgid != tid || mm == 0 {
         return Ok(());
     }
-    born(kind::FORK, child, mm)
+    born(args, kind::FORK, child, mm)
 }
 
 #[inline(always)]
 fn try_exec(args: Args) -> Result<(), Drop> {
     let task = args.get(0);
-    born(kind::EXEC, task, task::mm(task)?)
+    born(args, kind::EXEC, task, task::mm(task)?)
 }
 
 /// A new process, or an old one with a new address space: it is followed from its size now.
 #[inline(always)]
-fn born(kind: u32, task: u64, mm: u64) -> Result<(), Drop> {
+fn born(args: Args, kind: u32, task: u64, mm: u64) -> Result<(), Drop> {
     let pages = task::pages(mm)?;
     let record = task::process(kind, task, mm, &pages)?;
     if task::is_self(record.task.tgid) {
@@ -51,7 +52,8 @@ fn born(kind: u32, task: u64, mm: u64) -> Result<(), Drop> {
         memcg::of_task(task)?,
         pages[0] + pages[3],
     );
-    send(kind, &record)?;
+    debug!(&args, "follow {} from {} anon pages", record.task.tgid, pages[0]);
+    send_lazily(&record.head, &record)?;
     followed
 }
 
@@ -86,5 +88,5 @@ fn try_exit(args: Args) -> Result<(), Drop> {
         let leader: u64 = field(task, &TASK_LEADER)?;
         field(leader, &TASK_EXIT_CODE)?
     };
-    send(kind::EXIT, &record)
+    send_lazily(&record.head, &record)
 }

@@ -8,6 +8,7 @@
 use aya_ebpf::macros::{fentry, kprobe, map};
 use aya_ebpf::maps::Array;
 use aya_ebpf::programs::{FEntryContext, ProbeContext};
+use aya_log_ebpf::debug;
 use tracer_ebpf::{MAX_CGROUP_DEPTH, OomLevel, OomRecord, kind, scope};
 
 use crate::hook::Args;
@@ -84,7 +85,7 @@ fn try_invocation(control: u64) -> Result<(), Drop> {
 
 #[inline(always)]
 fn try_mark_task(args: Args) -> Result<(), Drop> {
-    mark(args.get(0))
+    mark(args, args.get(0))
 }
 
 #[inline(always)]
@@ -92,15 +93,15 @@ fn try_mark_tid(args: Args) -> Result<(), Drop> {
     let tid = args.get(0) as u32;
     let current = task::current();
     match signals::last_killed(tid) {
-        Some(victim) => mark(victim),
+        Some(victim) => mark(args, victim),
         // A task that marks itself because it is ending anyway.
-        None if field::<u32>(current, &TASK_PID)? == tid => mark(current),
+        None if field::<u32>(current, &TASK_PID)? == tid => mark(args, current),
         None => Err(Drop::Unreadable),
     }
 }
 
 #[inline(always)]
-fn mark(victim: u64) -> Result<(), Drop> {
+fn mark(args: Args, victim: u64) -> Result<(), Drop> {
     let Some(record) = OOM.get_ptr_mut(0) else { return Ok(()) };
     let current = task::current();
     let mm = task::mm(victim)?;
@@ -131,6 +132,15 @@ fn mark(victim: u64) -> Result<(), Drop> {
             (*record).invocation = last.number;
         }
         walk(&mut (*record).levels, victim_memcg, trigger_memcg)?;
+        debug!(
+            &args,
+            "marked tid {} of {}, {} anon pages, cgroup {}; trigger {}",
+            (*record).victim.tid,
+            (*record).victim.tgid,
+            pages[0],
+            (*record).victim_cgroup_id,
+            trigger_tid
+        );
         send(kind::OOM, &*record)
     }
 }

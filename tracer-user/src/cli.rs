@@ -107,7 +107,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub horizon: Duration,
     /// Bytes of the kernel's ring buffer, a power of two of pages.
-    #[arg(long, value_name = "BYTES", default_value = "4M", value_parser = parse_ring, hide = true)]
+    #[arg(long, value_name = "BYTES", default_value = "2M", value_parser = parse_ring, hide = true)]
     pub ring: u64,
     /// Hooks that must not be used, by mechanism (tp_btf, fentry, raw_tracepoint, tracepoint,
     /// kprobe, iterator).

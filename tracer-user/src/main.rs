@@ -8,6 +8,10 @@ use clap::Parser;
 use rampage::cli::Cli;
 use rampage::command;
 use tracing::Level;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -23,17 +27,21 @@ fn main() -> ExitCode {
     ExitCode::from(code)
 }
 
+/// `-v` shows what rampage and its kernel programs do, `-vv` what the libraries do as well.
 fn log_to_stderr(verbose: u8) {
-    let level = match verbose {
-        0 => Level::WARN,
-        1 => Level::DEBUG,
-        _ => Level::TRACE,
+    let (own, others) = match verbose {
+        0 => (Level::WARN, Level::WARN),
+        1 => (Level::DEBUG, Level::WARN),
+        _ => (Level::TRACE, Level::DEBUG),
     };
-    tracing_subscriber::fmt()
-        .with_max_level(level)
+    let levels = Targets::new()
+        .with_default(others)
+        .with_target("rampage", own)
+        .with_target("tracer_ebpf", own);
+    let lines = fmt::layer()
         .with_target(verbose > 0)
         .with_ansi(false)
         .without_time()
-        .with_writer(io::stderr)
-        .init();
+        .with_writer(io::stderr);
+    tracing_subscriber::registry().with(levels).with(lines).init();
 }

@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::cli;
 use crate::event::Hook;
+use crate::kernel::Unsupported;
 use crate::kernel::facts::{CAPABILITIES, Fact, Facts, Psi, TRACEPOINTS};
+use crate::kernel::load::{self, Kernel, LoadOptions};
 use crate::text::printable;
 
 const MOUNT_TRACEFS: &str = "mount -t tracefs tracefs /sys/kernel/tracing";
@@ -15,13 +17,16 @@ const BE_ROOT: &str = "run as root";
 
 /// Prints facts and hooks.
 pub fn execute(args: &cli::Doctor) -> anyhow::Result<()> {
-    let facts = Facts::probe();
-    let hooks = hooks(&facts);
+    let mut facts = Facts::probe();
+    let tracing = Tracing::probe();
+    if tracing.refused.is_none() {
+        facts.fentry = Some(tracing.hooks.iter().any(|hook| hook.mechanism == "fentry"));
+    }
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = if args.json {
-        render_json(&facts, &hooks, &mut out)
+        render_json(&facts, &tracing, &mut out)
     } else {
-        render(&facts, &hooks, &mut out)
+        render(&facts, &tracing, &mut out)
     };
     match written.and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -29,24 +34,49 @@ pub fn execute(args: &cli::Doctor) -> anyhow::Result<()> {
     }
 }
 
-/// What the facts allow.
-fn hooks(_facts: &Facts) -> Vec<Hook> {
-    Vec::new()
+/// What can be attached here.
+#[derive(Debug, Default)]
+pub struct Tracing {
+    /// Each hook: attached when the programs could be loaded, else as planned.
+    pub hooks: Vec<Hook>,
+    /// Why nothing could be loaded, and what to do about it.
+    pub refused: Option<Unsupported>,
+}
+
+impl Tracing {
+    /// Loads and attaches everything for a moment; where that is refused, says what the plan is.
+    fn probe() -> Self {
+        let options =
+            LoadOptions { ring_bytes: 1 << 20, step_bytes: None, forbid: Vec::new(), verbose: 0 };
+        match Kernel::load(&options) {
+            Ok(kernel) => Self { hooks: kernel.hooks.clone(), refused: None },
+            Err(refused) => Self { hooks: load::planned(), refused: Some(refused) },
+        }
+    }
 }
 
 /// One object on one line.
-pub fn render_json(facts: &Facts, hooks: &[Hook], out: &mut impl Write) -> io::Result<()> {
+pub fn render_json(facts: &Facts, tracing: &Tracing, out: &mut impl Write) -> io::Result<()> {
     #[derive(Serialize)]
     struct Report<'a> {
         facts: &'a Facts,
         hooks: &'a [Hook],
+        refused: Option<Refused<'a>>,
     }
-    serde_json::to_writer(&mut *out, &Report { facts, hooks })?;
+    #[derive(Serialize)]
+    struct Refused<'a> {
+        reason: &'a str,
+        remedy: &'a str,
+    }
+    let refused =
+        tracing.refused.as_ref().map(|Unsupported { reason, remedy }| Refused { reason, remedy });
+    serde_json::to_writer(&mut *out, &Report { facts, hooks: &tracing.hooks, refused })?;
     writeln!(out)
 }
 
 /// Two tables: the host, then the hooks. A remedy stands below the line that it is for.
-pub fn render(facts: &Facts, hooks: &[Hook], out: &mut impl Write) -> io::Result<()> {
+pub fn render(facts: &Facts, tracing: &Tracing, out: &mut impl Write) -> io::Result<()> {
+    let Tracing { hooks, refused } = tracing;
     let rows = rows(facts);
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     writeln!(out, "HOST")?;
@@ -55,6 +85,11 @@ pub fn render(facts: &Facts, hooks: &[Hook], out: &mut impl Write) -> io::Result
         if let Some(remedy) = row.remedy {
             writeln!(out, "{:width$}  -> {remedy}", "")?;
         }
+    }
+    if let Some(Unsupported { reason, remedy }) = refused {
+        writeln!(out)?;
+        writeln!(out, "Nothing could be loaded: {}", printable(reason))?;
+        writeln!(out, "  -> {}", printable(remedy))?;
     }
     if hooks.is_empty() {
         return Ok(());
@@ -66,7 +101,7 @@ pub fn render(facts: &Facts, hooks: &[Hook], out: &mut impl Write) -> io::Result
         state: "STATE".to_owned(),
         reason: "WHY, AND WHAT IS LOST".to_owned(),
     };
-    let lines = || std::iter::once(&heads).chain(hooks);
+    let lines = || std::iter::once(&heads).chain(hooks.iter());
     let widest = |field: fn(&Hook) -> &str| {
         lines().map(|hook| printable(field(hook)).chars().count()).max().unwrap_or(0)
     };

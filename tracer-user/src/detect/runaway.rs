@@ -25,6 +25,8 @@ const WARM_UP_BYTES: u64 = 16 << 20;
 /// Growth that has lasted d is expected to last this times d more: it has then used a fifth of the
 /// room that it found.
 const OUTLASTS: f64 = 4.0;
+/// Growth that is over sooner was one large allocation; nobody could act on it in time either, s.
+const SUSTAINED_S: f64 = 0.1;
 /// The driver holds at least this share of the growth towards its limit.
 const SHARE: f64 = 0.5;
 /// Net rates are taken over the driver's episode, at most this long, ns.
@@ -40,8 +42,15 @@ const STILL_NS: u64 = 10_000_000_000;
 pub struct RunawayDetector {
     horizon_s: f64,
     filter: Filter,
-    /// The episode (its onset, ns) for which a process was named at a limit.
-    raised: FxHashMap<ProcessKey, Vec<(Option<Arc<str>>, u64)>>,
+    raised: FxHashMap<ProcessKey, Vec<Raised>>,
+}
+
+/// A process was named at a limit, for one episode of its growth.
+struct Raised {
+    /// Path of the cgroup; None = the host.
+    path: Option<Arc<str>>,
+    /// Onset of the episode.
+    onset_ns: u64,
 }
 
 /// A limit that is reached within the horizon.
@@ -64,6 +73,7 @@ impl RunawayDetector {
 
     fn consider(&mut self, model: &Model, process: &Process) -> Option<Finding> {
         if process.novel_bytes() < WARM_UP_BYTES
+            || process.growing_s() < SUSTAINED_S
             || model.now_ns().saturating_sub(process.last_growth_ns()) > STILL_NS
         {
             return None;
@@ -103,14 +113,14 @@ impl RunawayDetector {
 
     fn was_raised(&self, process: &Process, path: Option<&Arc<str>>, onset_ns: u64) -> bool {
         self.raised.get(&process.key).is_some_and(|raised| {
-            raised.iter().any(|(limit, onset)| limit.as_ref() == path && *onset == onset_ns)
+            raised.iter().any(|one| one.path.as_ref() == path && one.onset_ns == onset_ns)
         })
     }
 
     fn remember(&mut self, process: &Process, path: Option<&Arc<str>>, onset_ns: u64) {
         let raised = self.raised.entry(process.key).or_default();
-        raised.retain(|(_, onset)| *onset == onset_ns);
-        raised.push((path.cloned(), onset_ns));
+        raised.retain(|one| one.onset_ns == onset_ns);
+        raised.push(Raised { path: path.cloned(), onset_ns });
     }
 
     /// Drops what was raised for those who ended or stopped to grow.

@@ -106,10 +106,7 @@ impl Kernel {
         }
         let mut ebpf = loader.load(OBJECT).map_err(|error| {
             let error = anyhow::Error::from(error);
-            Unsupported {
-                reason: format!("the kernel refused the maps or the object: {error:#}"),
-                remedy: remedy(&error),
-            }
+            refusal("the kernel refused the maps of its programs", &error)
         })?;
         drop(loader);
         let hooks = attach(&mut ebpf, &outline, &plan(&abilities))?;
@@ -121,8 +118,16 @@ impl Kernel {
         Ok(Self { ebpf, ring, drops, control, logger, hooks, chunk: BytesMut::new() })
     }
 
-    /// Runs the task iterator and gives its records one by one.
+    /// Whether there is a task iterator.
+    pub fn can_sweep(&self) -> bool {
+        self.hooks.iter().any(|hook| hook.mechanism == Mechanism::Iterator.name())
+    }
+
+    /// Runs the task iterator and gives its records one by one; none where there is no iterator.
     pub fn sweep(&mut self, which: Sweep, mut each: impl FnMut(&[u8])) -> anyhow::Result<()> {
+        if !self.can_sweep() {
+            return Ok(());
+        }
         let mode = match which {
             Sweep::Changed => sweep_mode::CHANGED,
             Sweep::All => sweep_mode::ALL,
@@ -280,6 +285,24 @@ fn loader_without_types<'a>() -> EbpfLoader<'a> {
     }
 }
 
+/// The hooks as they are planned for this kernel, without trying any; readable types are enough.
+pub fn planned() -> Vec<Hook> {
+    let abilities =
+        Btf::open(Path::new(VMLINUX)).map(|btf| abilities(&btf, &[])).unwrap_or_default();
+    plan(&abilities)
+        .into_iter()
+        .map(|planned| {
+            let best = planned.rungs.first();
+            Hook {
+                name: format!("{}/{}", planned.subsystem, planned.target),
+                mechanism: best.map_or("none", |(mechanism, _)| mechanism.name()).to_owned(),
+                state: if best.is_some() { "planned" } else { "missing" }.to_owned(),
+                reason: if best.is_some() { String::new() } else { planned.lost.to_owned() },
+            }
+        })
+        .collect()
+}
+
 /// Attaches each hook by its first rung that holds.
 fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, plan: &[Planned]) -> Result<Vec<Hook>, Unsupported> {
     let mut hooks = Vec::with_capacity(plan.len());
@@ -293,10 +316,7 @@ fn attach(ebpf: &mut Ebpf, btf: &aya::Btf, plan: &[Planned]) -> Result<Vec<Hook>
                     break;
                 }
                 Err(error) if planned.needed && permission(&error) => {
-                    return Err(Unsupported {
-                        reason: format!("loading kernel programs was refused: {error:#}"),
-                        remedy: remedy(&error),
-                    });
+                    return Err(refusal("the kernel refused a program", &error));
                 }
                 Err(error) => refused.push(format!("{}: {}", mechanism.name(), short(&error))),
             }
@@ -377,11 +397,19 @@ fn permission(error: &anyhow::Error) -> bool {
     })
 }
 
-fn remedy(error: &anyhow::Error) -> String {
+fn refusal(what: &str, error: &anyhow::Error) -> Unsupported {
     if permission(error) {
-        format!("run it as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE), or {POLL}")
+        Unsupported {
+            reason: format!("this process may not load BPF programs ({})", short(error)),
+            remedy: format!(
+                "run it as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE), or {POLL}"
+            ),
+        }
     } else {
-        format!("`rampage doctor` shows what this host has; or {POLL}")
+        Unsupported {
+            reason: format!("{what}: {}", short(error)),
+            remedy: format!("`rampage doctor` shows what this host has; or {POLL}"),
+        }
     }
 }
 
@@ -420,9 +448,9 @@ mod tests {
     fn a_refusal_names_the_privilege() {
         let refused = anyhow::Error::from(io::Error::from_raw_os_error(libc::EPERM));
         assert!(permission(&refused));
-        assert!(remedy(&refused).contains("CAP_BPF"));
+        assert!(refusal("", &refused).remedy.contains("CAP_BPF"));
         let other = anyhow::Error::from(io::Error::from_raw_os_error(libc::EINVAL));
         assert!(!permission(&other));
-        assert!(remedy(&other).contains("doctor"));
+        assert!(refusal("", &other).remedy.contains("doctor"));
     }
 }

@@ -11,7 +11,7 @@ pub mod record;
 
 /// The kernel, or what this process may do with it, is not enough; exit code 3.
 #[derive(Debug, thiserror::Error)]
-#[error("{reason}\n  {remedy}")]
+#[error("{reason}; {remedy}")]
 pub struct Unsupported {
     /// What is missing.
     pub reason: String,

@@ -171,8 +171,8 @@ pub const HOOKS: &[Hook] = &[
         "sweep",
         "task",
         &[(Iterator, "sweep")],
-        "processes that were there before the tracer, and small changes, are not seen",
-        true,
+        "processes are read from /proc each interval, which costs more",
+        false,
     ),
 ];
 

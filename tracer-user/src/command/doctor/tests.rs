@@ -45,7 +45,8 @@ fn full() -> Facts {
 
 fn printed(facts: &Facts, hooks: &[Hook]) -> String {
     let mut out = Vec::new();
-    render(facts, hooks, &mut out).unwrap();
+    let tracing = Tracing { hooks: hooks.to_vec(), refused: None };
+    render(facts, &tracing, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
 
@@ -134,10 +135,29 @@ user namespace    not the initial one
 #[test]
 fn json_is_one_object() {
     let mut out = Vec::new();
-    render_json(&full(), &[hook("oom", "tp_btf", "planned", "")], &mut out).unwrap();
+    let tracing = Tracing { hooks: vec![hook("oom", "tp_btf", "planned", "")], refused: None };
+    render_json(&full(), &tracing, &mut out).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(json["facts"]["memory_controller"]["hierarchy"]["version"], "v2");
     assert_eq!(json["facts"]["swap_bytes"], 0);
     assert_eq!(json["hooks"][0]["mechanism"], "tp_btf");
     assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
+}
+
+#[test]
+fn a_refusal_is_said_with_its_remedy() {
+    let refused =
+        Unsupported { reason: "no\x1b[2J privilege".to_owned(), remedy: "be root".to_owned() };
+    let tracing = Tracing { hooks: Vec::new(), refused: Some(refused) };
+    let mut out = Vec::new();
+    render(&full(), &tracing, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(
+        text.contains("Nothing could be loaded: no\\x1b[2J privilege\n  -> be root\n"),
+        "{text}"
+    );
+    let mut out = Vec::new();
+    render_json(&full(), &tracing, &mut out).unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
+    assert_eq!(json["refused"]["remedy"], "be root");
 }

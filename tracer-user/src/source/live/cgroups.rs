@@ -12,7 +12,7 @@ use crate::event::{Cgroup, Event};
 /// Cgroups known by id at most; more are not named.
 const MAX_KNOWN: usize = 16_384;
 /// Cgroups looked at per interval at most; the rest waits for the next one.
-const MAX_LOOKS: usize = 32;
+const MAX_LOOKS: usize = 64;
 
 /// Paths of memory cgroups, and which are in use.
 pub struct Cgroups {

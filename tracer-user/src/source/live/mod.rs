@@ -5,6 +5,7 @@ mod cgroups;
 mod kills;
 mod losses;
 mod translate;
+mod unswept;
 
 use std::os::fd::OwnedFd;
 use std::time::Duration;
@@ -47,10 +48,18 @@ pub struct LiveOptions {
     pub verbose: u8,
 }
 
+/// What the source waits for, beside the worker's answers.
+struct Waiting {
+    /// The ring's descriptor, duplicated.
+    ready: AsyncFd<OwnedFd>,
+    ticks: Interval,
+}
+
 /// Events from the kernel programs.
 pub struct LiveSource {
-    /// The ring's descriptor, duplicated, for waiting.
-    ready: AsyncFd<OwnedFd>,
+    /// What is waited for; made with the first event, inside the runtime.
+    waiting: Option<Waiting>,
+    interval: Duration,
     kernel: Kernel,
     translator: Translator,
     cgroups: Cgroups,
@@ -58,16 +67,18 @@ pub struct LiveSource {
     enricher: Enricher,
     host: Option<host::HostReader>,
     host_at_ns: u64,
-    ticks: Interval,
     /// When to look for records that were not announced.
     poll: Option<Instant>,
     header: Option<Header>,
+    /// Time of the last event that was given; before the first one, of the start.
+    last_ns: u64,
     resync: bool,
 }
 
 impl LiveSource {
-    /// Loads and attaches the kernel programs. Must be called inside a tokio runtime.
+    /// Loads and attaches the kernel programs.
     pub fn open(options: &LiveOptions) -> Result<Self, Unsupported> {
+        let opened_ns = clock::boot_ns();
         let kernel = Kernel::load(&LoadOptions {
             ring_bytes: options.ring_bytes,
             step_bytes: options.config.step_bytes,
@@ -77,20 +88,14 @@ impl LiveSource {
         let mut header = host::header(&options.config, "live");
         header.hooks.clone_from(&kernel.hooks);
         protect();
-        let system = |what: &str, error: std::io::Error| Unsupported {
-            reason: format!("{what}: {error}"),
-            remedy: "`rampage doctor` shows what this host has".to_owned(),
-        };
-        let ready = kernel
-            .wait_for_records()
-            .map_err(|error| system("cannot wait for the ring buffer", error))?;
-        let enricher = Enricher::start().map_err(|error| system("cannot start a thread", error))?;
-        let interval_time = Duration::from_nanos(options.config.interval_ns.max(1_000_000));
-        let mut ticks = interval(interval_time);
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        let enricher = Enricher::start().map_err(|error| Unsupported {
+            reason: format!("cannot start a thread: {error}"),
+            remedy: "raise the limit of processes (ulimit -u)".to_owned(),
+        })?;
         let losses = Losses::new(&kernel);
         Ok(Self {
-            ready,
+            waiting: None,
+            interval: Duration::from_nanos(options.config.interval_ns.max(1_000_000)),
             losses,
             kernel,
             translator: Translator::default(),
@@ -98,9 +103,9 @@ impl LiveSource {
             enricher,
             host: host::HostReader::open().ok(),
             host_at_ns: 0,
-            ticks,
             poll: None,
             header: Some(header),
+            last_ns: opened_ns,
             resync: false,
         })
     }
@@ -137,8 +142,11 @@ impl LiveSource {
         })?;
         // Who ended during the sweep says so in the ring.
         while self.drain(out) {}
-        if which == Sweep::All {
-            self.translator.end_sweep(clock::boot_ns(), out);
+        let all = which == Sweep::All;
+        let now_ns = clock::boot_ns();
+        self.translator.read_unswept(all, now_ns, out);
+        if all {
+            self.translator.end_sweep(now_ns, out);
         }
         Ok(())
     }
@@ -152,22 +160,18 @@ impl LiveSource {
 
     /// First answer: the header, every process, the limited cgroups, the host.
     fn begin(&mut self, header: Header, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
-        let now_ns = clock::boot_ns();
         self.translator.set_clock();
-        out.push(self.translator.stamp(now_ns, Event::Header(Box::new(header))));
-        let from = out.len();
+        out.push(self.translator.stamp(self.last_ns, Event::Header(Box::new(header))));
         self.cgroups.walk();
-        self.sweep(Sweep::All, out)?;
-        out[from..].sort_by_key(|at| at.t_ns);
-        Ok(())
+        self.sweep(Sweep::All, out)
     }
 
     /// Each interval: what moved by less than a step, losses, cgroups in use, the host.
     fn tick(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
-        let from = out.len();
         self.translator.set_clock();
         while self.drain(out) {}
-        let which = if std::mem::take(&mut self.resync) { Sweep::All } else { Sweep::Changed };
+        let all = std::mem::take(&mut self.resync) || !self.kernel.can_sweep();
+        let which = if all { Sweep::All } else { Sweep::Changed };
         self.sweep(which, out)?;
         let now_ns = clock::boot_ns();
         for lost in self.losses.since_last(&self.kernel, self.enricher.dropped())? {
@@ -179,14 +183,25 @@ impl LiveSource {
             out.push(self.translator.stamp(now_ns, event));
         }
         self.look_at_host(now_ns, out);
-        out[from..].sort_by_key(|at| at.t_ns);
-        let last_ns = out.last().map_or(now_ns, |at| at.t_ns.max(now_ns));
+        let last_ns = out.iter().map(|at| at.t_ns).max().unwrap_or(0).max(clock::boot_ns());
         out.push(self.translator.stamp(last_ns, Event::Tick(Tick {})));
         self.translator.ask_at_tick();
         if let Some(logger) = &mut self.kernel.logger {
             logger.flush();
         }
         Ok(())
+    }
+
+    /// Puts a batch in the order of time. CPUs fill the ring side by side, and looks at /proc are
+    /// dated when they are made: an event that comes after a later one was given takes its time.
+    fn put_in_order(&mut self, out: &mut [Stamped]) {
+        out.sort_by_key(|at| at.t_ns);
+        for at in out {
+            let late_ns = self.last_ns.saturating_sub(at.t_ns);
+            at.t_ns += late_ns;
+            at.wall_ns = at.wall_ns.saturating_add_unsigned(late_ns);
+            self.last_ns = at.t_ns;
+        }
     }
 
     fn ask(&mut self) {
@@ -199,6 +214,8 @@ impl LiveSource {
     }
 
     fn answers(&mut self, out: &mut Vec<Stamped>) {
+        // What happened before the answers comes before them.
+        while self.drain(out) {}
         while let Some(identity) = self.enricher.try_next() {
             self.translator.learn(&identity, clock::boot_ns(), out);
         }
@@ -208,18 +225,23 @@ impl LiveSource {
 impl Source for LiveSource {
     async fn next(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<Flow> {
         if let Some(header) = self.header.take() {
+            let mut ticks = interval(self.interval);
+            ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            self.waiting = Some(Waiting { ready: self.kernel.wait_for_records()?, ticks });
             self.begin(header, out)?;
             self.ask();
+            self.put_in_order(out);
             return Ok(Flow::More);
         }
         while out.is_empty() {
+            let Some(waiting) = &mut self.waiting else { return Ok(Flow::Ended("never begun")) };
             let poll = self.poll;
             tokio::select! {
-                ready = self.ready.readable() => {
+                ready = waiting.ready.readable() => {
                     ready?.clear_ready();
                     self.drain(out);
                 }
-                _ = self.ticks.tick() => self.tick(out)?,
+                _ = waiting.ticks.tick() => self.tick(out)?,
                 () = self.enricher.ready().notified() => self.answers(out),
                 () = sleep_until(poll.unwrap_or_else(Instant::now)), if poll.is_some() => {
                     self.poll = None;
@@ -228,11 +250,14 @@ impl Source for LiveSource {
             }
             self.ask();
         }
+        self.put_in_order(out);
         Ok(Flow::More)
     }
 
     fn finish(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
         self.answers(out);
-        self.tick(out)
+        self.tick(out)?;
+        self.put_in_order(out);
+        Ok(())
     }
 }

@@ -4,11 +4,12 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use tracer_ebpf::{CgroupPathRecord, PATH_BYTES, ProcessRecord, kind, path_op, stall};
 
 use super::cgroups::Cgroups;
 use super::kills::{Kills, party};
+use super::unswept::Unswept;
 use crate::enrich::clock;
 use crate::enrich::process::Identity;
 use crate::event::{
@@ -43,6 +44,7 @@ struct Known {
 pub struct Translator {
     known: FxHashMap<ProcessKey, Known>,
     kills: Kills,
+    unswept: Unswept,
     wanted: VecDeque<ProcessKey>,
     /// Born since the last tick, not looked up yet.
     born: Vec<ProcessKey>,
@@ -130,12 +132,16 @@ impl Translator {
         }
         if ended {
             self.known.remove(&key);
+            self.unswept.forget(&key);
             out.push(self.stamp(t_ns, Event::Exit(exit(record))));
             return;
         }
         let sweep = self.sweep;
         let Some(known) = self.known.get_mut(&key) else { return };
         known.sweep = sweep;
+        if record.head.kind == kind::SWEEP {
+            self.unswept.forget(&key);
+        }
         if known.cgroup_id != record.cgroup_id && record.cgroup_id != 0 {
             known.cgroup_id = record.cgroup_id;
             let from = known.cgroup.take();
@@ -215,6 +221,51 @@ impl Translator {
     /// A sweep begins.
     pub fn begin_sweep(&mut self) {
         self.sweep = self.sweep.wrapping_add(1);
+    }
+
+    /// Reads from /proc whom the sweep does not show: `all` looks for such processes, else only
+    /// those found before are read again.
+    pub fn read_unswept(&mut self, all: bool, now_ns: u64, out: &mut Vec<Stamped>) {
+        let looks = if all {
+            let sweep = self.sweep;
+            let swept: FxHashSet<u32> = self
+                .known
+                .iter()
+                .filter(|(_, known)| known.sweep == sweep)
+                .map(|(key, _)| key.tgid)
+                .collect();
+            self.unswept.look(&swept)
+        } else {
+            self.unswept.look_again()
+        };
+        for look in looks {
+            if let Some(identity) = look.identity
+                && !self.known.contains_key(&look.key)
+            {
+                let known = Known {
+                    comm: identity.comm,
+                    ppid: identity.ppid,
+                    uid: identity.uid,
+                    cgroup_id: 0,
+                    cgroup: identity.cgroup,
+                    cmdline: None,
+                    exe: identity.exe,
+                    php: identity.php,
+                    asked_ns: 0,
+                    sweep: self.sweep,
+                };
+                let event = Event::Process(known.event(look.key, ProcessCause::Found));
+                out.push(self.stamp(now_ns, event));
+                self.known.insert(look.key, known);
+                self.born.push(look.key);
+            }
+            if let Some(known) = self.known.get_mut(&look.key) {
+                known.sweep = self.sweep;
+            }
+            if let Some(growth) = look.growth {
+                out.push(self.stamp(now_ns, Event::Growth(growth)));
+            }
+        }
     }
 
     /// A sweep of all processes ended: whoever it did not see is gone, its exit was lost.

@@ -1,0 +1,245 @@
+//! How events change the model. What contradicts the known is passed over; nothing here may panic.
+
+use std::sync::Arc;
+
+use super::gauge::Gauge;
+use super::process::{Baseline, NO_NODE, Process};
+use super::roster::Known;
+use super::{Model, REPORT_NS};
+use crate::event::{
+    self, CgroupMove, Event, Growth, Header, Pressure, ProcessCause, ProcessKey, Stamped,
+};
+
+/// Rates of silent processes and cgroups are refreshed this often at most, ns.
+const REFRESH_NS: u64 = 200_000_000;
+/// A limit from here on is none (v1 says 2^63 - 4096 for "unlimited").
+const NO_LIMIT: u64 = 1 << 62;
+
+impl Model {
+    /// Takes in one event. What contradicts the known (growth of the dead, events of a reused
+    /// tgid's former owner, news older than the last) is passed over.
+    pub fn apply(&mut self, at: &Stamped) {
+        self.now_ns = self.now_ns.max(at.t_ns);
+        let t_ns = at.t_ns;
+        match &at.event {
+            Event::Growth(growth) => self.growth(t_ns, growth),
+            Event::Cgroup(cgroup) => self.cgroup_state(t_ns, cgroup),
+            Event::Process(process) => self.process_state(t_ns, process),
+            Event::Exit(exit) => {
+                let key = ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns };
+                if let Known::Living(slot) = self.roster.locate(&key) {
+                    self.bury(slot, t_ns);
+                }
+            }
+            Event::Tick(_) => self.tick(),
+            Event::Pressure(pressure) => self.pressure(t_ns, pressure),
+            Event::CgroupMove(moved) => self.cgroup_move(t_ns, moved),
+            Event::CgroupGone(gone) => self.tree.gone(&gone.path),
+            Event::Header(header) => self.header(header),
+            // The sizes of an OOM kill's victims stand in its event; they are no growth reports.
+            Event::Oom(_)
+            | Event::Stall(_)
+            | Event::Signal(_)
+            | Event::Finding(_)
+            | Event::Lost(_)
+            | Event::End(_)
+            | Event::Unknown => {}
+        }
+    }
+
+    fn header(&mut self, header: &Header) {
+        self.host.mem_total_bytes = header.mem_total_bytes;
+        self.host.swap_total_bytes = header.swap_total_bytes;
+        // Polling sees a change with the next poll only.
+        self.report_ns = if header.source == "procfs" { self.tick_ns } else { REPORT_NS };
+    }
+
+    fn growth(&mut self, t_ns: u64, growth: &Growth) {
+        let Some(slot) = self.slot(&growth.key(), t_ns) else { return };
+        let report_ns = self.report_ns;
+        let Some(process) = self.roster.get_mut(slot) else { return };
+        let Some(moved) = process.take(t_ns, growth, report_ns) else { return };
+        if process.rate_bytes_per_s != 0.0 && !process.refreshed {
+            process.refreshed = true;
+            self.moving.push((slot, process.key));
+        }
+        if moved == 0 {
+            return;
+        }
+        let (node, recent, tick_ns) = (process.node, process.recent_at(t_ns), self.tick_ns);
+        let take = |gauge: &mut Gauge| {
+            gauge.moved(t_ns, moved, tick_ns);
+            if gauge.limit_bytes.is_some() {
+                gauge.growers.update(slot, recent, t_ns);
+            }
+        };
+        self.tree.for_chain(node, |node| take(&mut node.gauge));
+        take(&mut self.host_gauge);
+    }
+
+    fn process_state(&mut self, t_ns: u64, state: &event::Process) {
+        let Some(slot) = self.slot(&state.key(), t_ns) else { return };
+        let is_exec = state.cause == ProcessCause::Exec;
+        if is_exec {
+            self.leave_gauges(slot);
+        }
+        if let Some(path) = &state.cgroup {
+            self.enter_cgroup(slot, path);
+        }
+        let inherited = match state.cause {
+            ProcessCause::Fork => self.roster.by_tgid(state.ppid).map(Process::private_bytes),
+            _ => None,
+        };
+        let Self { roster, names, .. } = self;
+        let Some(process) = roster.get_mut(slot) else { return };
+        if is_exec {
+            process.exec(t_ns);
+        }
+        if let (Some(bytes), Baseline::Unknown) = (inherited, process.baseline) {
+            process.baseline = Baseline::Assumed;
+            process.first_seen_bytes = bytes;
+        }
+        if state.ppid != 0 {
+            process.ppid = state.ppid;
+        }
+        process.comm = names.get(&state.comm);
+        process.uid = state.uid;
+        if is_exec || state.cmdline.is_some() {
+            process.cmdline = state.cmdline.as_ref().map(|text| names.get(text));
+        }
+        process.php = state.php.as_ref().map(|php| event::Php {
+            sapi: names.get(&php.sapi),
+            pool: php.pool.as_ref().map(|text| names.get(text)),
+            master_tgid: php.master_tgid,
+            version: php.version.as_ref().map(|text| names.get(text)),
+        });
+    }
+
+    fn cgroup_move(&mut self, t_ns: u64, moved: &CgroupMove) {
+        let key = ProcessKey { tgid: moved.tgid, start_ns: moved.start_ns };
+        if let Some(slot) = self.slot(&key, t_ns) {
+            self.enter_cgroup(slot, &moved.to);
+        }
+    }
+
+    fn cgroup_state(&mut self, t_ns: u64, state: &event::Cgroup) {
+        let at = self.tree.intern(&state.path);
+        let tick_ns = self.tick_ns;
+        let Some(node) = self.tree.get_mut(at).filter(|node| node.cgroup.path == state.path) else {
+            return;
+        };
+        node.is_known = true;
+        let cgroup = &mut node.cgroup;
+        cgroup.usage_bytes = state.usage_bytes;
+        cgroup.max_bytes = state.max_bytes.filter(|limit| *limit < NO_LIMIT);
+        cgroup.high_bytes = state.high_bytes.filter(|limit| *limit < NO_LIMIT);
+        cgroup.swap_usage_bytes = state.swap_usage_bytes;
+        cgroup.swap_max_bytes = state.swap_max_bytes.filter(|limit| *limit < NO_LIMIT);
+        cgroup.reclaimable_bytes = state.reclaimable_bytes.unwrap_or(cgroup.reclaimable_bytes);
+        cgroup.events = state.events.or(cgroup.events);
+        node.gauge.limit_bytes = cgroup.max_bytes;
+        node.gauge.sample(t_ns, state.usage_bytes, state.reclaimable_bytes, tick_ns);
+        cgroup.rate_bytes_per_s = node.gauge.rate(t_ns, tick_ns);
+    }
+
+    fn pressure(&mut self, t_ns: u64, state: &Pressure) {
+        let percent = |value: Option<f64>| value.filter(|value| value.is_finite());
+        let (some, full) = (percent(state.some_avg10), percent(state.full_avg10));
+        if &*state.scope != "host" {
+            let at = self.tree.intern(&state.scope);
+            if let Some(node) = self.tree.get_mut(at)
+                && node.cgroup.path == state.scope
+            {
+                node.is_known = true;
+                (node.cgroup.some_avg10, node.cgroup.full_avg10) = (some, full);
+            }
+            return;
+        }
+        let host = &mut self.host;
+        (host.some_avg10, host.full_avg10) = (some, full);
+        if host.mem_total_bytes == 0 {
+            host.mem_total_bytes = state.limit_bytes.unwrap_or(0);
+        }
+        host.swap_free_bytes = state.swap_free_bytes.unwrap_or(host.swap_free_bytes);
+        host.swap_total_bytes = host.swap_total_bytes.max(host.swap_free_bytes);
+        let Some(available) = state.available_bytes else { return };
+        host.available_bytes = available;
+        let total = host.mem_total_bytes.saturating_add(host.swap_total_bytes);
+        let left = available.saturating_add(host.swap_free_bytes);
+        let gauge = &mut self.host_gauge;
+        gauge.limit_bytes = (total > 0).then_some(total);
+        gauge.sample(t_ns, total.saturating_sub(left), Some(0), self.tick_ns);
+        host.rate_bytes_per_s = gauge.rate(t_ns, self.tick_ns);
+    }
+
+    /// Rates of those who fell silent fade, and the long dead are forgotten. Each process that is
+    /// visited here sent an event since it was last still.
+    fn tick(&mut self) {
+        let now_ns = self.now_ns;
+        self.roster.forget(now_ns);
+        if now_ns.saturating_sub(self.refreshed_ns) < REFRESH_NS {
+            return;
+        }
+        self.refreshed_ns = now_ns;
+        let Self { roster, moving, tree, .. } = self;
+        moving.retain(|(slot, key)| {
+            let Some(process) = roster.get_mut(*slot).filter(|process| process.key == *key) else {
+                return false;
+            };
+            process.rate_bytes_per_s = process.rate_at(now_ns);
+            process.refreshed = process.rate_bytes_per_s != 0.0;
+            process.refreshed
+        });
+        for node in tree.nodes_mut().filter(|node| node.cgroup.rate_bytes_per_s != 0.0) {
+            node.cgroup.rate_bytes_per_s = node.gauge.rate(now_ns, self.tick_ns);
+        }
+        self.host.rate_bytes_per_s = self.host_gauge.rate(now_ns, self.tick_ns);
+    }
+
+    /// The slot of a process, which is taken in if it is new; None = it is dead.
+    fn slot(&mut self, key: &ProcessKey, t_ns: u64) -> Option<u32> {
+        match self.roster.locate(key) {
+            Known::Living(slot) => return Some(slot),
+            Known::Ended => return None,
+            Known::Replaces(slot) => self.bury(slot, t_ns),
+            Known::New => {}
+        }
+        let comm = self.names.get(&Arc::from("?"));
+        Some(self.roster.insert(Process::new(*key, t_ns, comm)))
+    }
+
+    fn bury(&mut self, slot: u32, t_ns: u64) {
+        self.leave_gauges(slot);
+        if let Some(process) = self.roster.get_mut(slot) {
+            self.tree.release(process.node);
+            process.node = NO_NODE;
+            process.refreshed = false;
+        }
+        self.roster.bury(slot, t_ns);
+    }
+
+    fn enter_cgroup(&mut self, slot: u32, path: &str) {
+        let to = self.tree.intern(path);
+        let Some(process) = self.roster.get_mut(slot) else { return };
+        if process.node == to {
+            return;
+        }
+        let from = std::mem::replace(&mut process.node, to);
+        process.cgroup = self.tree.get(to).map(|node| Arc::clone(&node.cgroup.path));
+        // The charge stays where it was made: only the lists of growers change.
+        self.tree.for_chain(from, |node| node.gauge.growers.remove(slot));
+        self.tree.acquire(to);
+        self.tree.release(from);
+    }
+
+    fn leave_gauges(&mut self, slot: u32) {
+        let Some(process) = self.roster.get(slot) else { return };
+        let had = process.contribution();
+        let leave = |gauge: &mut Gauge| {
+            gauge.growers.remove(slot);
+            gauge.left(had);
+        };
+        self.tree.for_chain(process.node, |node| leave(&mut node.gauge));
+        leave(&mut self.host_gauge);
+    }
+}
