@@ -37,7 +37,7 @@ struct Extent {
 }
 
 const FULL: Extent = Extent {
-    rounds: 16,
+    rounds: 20,
     weighings: 12,
     crowds: &[50, 1000, 5000],
     own: Duration::from_secs(20),

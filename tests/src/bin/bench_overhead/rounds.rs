@@ -12,7 +12,7 @@ use crate::pages::Pool;
 use crate::sample::{Goals, Spread};
 use crate::tracing::Tracing;
 
-const SMALL: Duration = Duration::from_millis(300);
+const SMALL: Duration = Duration::from_millis(400);
 const HUGE: Duration = Duration::from_millis(250);
 const PAGES: Duration = Duration::from_millis(2000);
 /// How long a round waits for another tracer on this host to end.
@@ -32,11 +32,13 @@ struct Series {
 pub struct Rounds {
     series: [Series; Tracing::ALL.len()],
     disturbed: u32,
+    faults_per_request: Vec<f64>,
 }
 
 /// Runs so many rounds, each with all conditions, in turns of another order.
 pub fn run(count: usize, btf: &Btf, worker: &mut Faulting, pool: &Pool) -> Result<Rounds> {
-    let mut rounds = Rounds { series: Default::default(), disturbed: 0 };
+    let mut rounds =
+        Rounds { series: Default::default(), disturbed: 0, faults_per_request: Vec::new() };
     worker.run(Way::Small, SMALL)?;
     for round in 0..count {
         let mut values = [[0.0; 4]; Tracing::ALL.len()];
@@ -48,13 +50,15 @@ pub fn run(count: usize, btf: &Btf, worker: &mut Faulting, pool: &Pool) -> Resul
             let active = condition.start(btf)?;
             let small = worker.run(Way::Small, SMALL)?;
             let huge = worker.run(Way::Huge, HUGE)?;
-            let own = active.cpu_ns()?;
-            let served = pool.run(PAGES)?;
-            let own = active.cpu_ns()? - own;
+            values[at] = [small.fault_ns, huge.fault_ns, 0.0, 0.0];
+            if condition.serves_pages() {
+                let own = active.cpu_ns()?;
+                let served = pool.run(PAGES)?;
+                let cpu_s = (served.cpu_ns + active.cpu_ns()? - own) as f64 / 1e9;
+                values[at][2..].copy_from_slice(&[served.per_s, served.requests as f64 / cpu_s]);
+                rounds.faults_per_request.push(served.faults as f64 / served.requests as f64);
+            }
             active.stop(worker.pid())?;
-            let cpu_s = (served.cpu_ns + own) as f64 / 1e9;
-            values[at] =
-                [small.fault_ns, huge.fault_ns, served.per_s, served.requests as f64 / cpu_s];
         }
         disturbed |= bpf::loaded_tracing_programs()? > 0;
         if disturbed {
@@ -105,12 +109,18 @@ impl Rounds {
                 ratio(&series.huge_ns, &base.huge_ns).show(3),
             );
         }
-        println!("\n## php-fpm, 4 workers, 4 requests at once");
+        println!(
+            "\n## php-fpm, 4 workers, 4 requests at once, {} faults each",
+            Spread::of(self.faults_per_request.iter().copied()).show(0)
+        );
         println!(
             "| tracing | requests/s | kept | requests per CPU second, tracer included | kept |"
         );
         println!("|---|---|---|---|---|");
         for (condition, series) in Tracing::ALL.iter().zip(&self.series) {
+            if !condition.serves_pages() {
+                continue;
+            }
             println!(
                 "| {} | {} | {} | {} | {} |",
                 condition.name(),
@@ -119,6 +129,16 @@ impl Rounds {
                 Spread::of(series.per_cpu_s.iter().copied()).show(0),
                 ratio(&series.per_cpu_s, &base.per_cpu_s).show(3),
             );
+        }
+        println!("\nNoise: no tracing in a round over no tracing in the round before:");
+        for (what, values) in [
+            ("4 KiB faults", &base.small_ns),
+            ("THP faults", &base.huge_ns),
+            ("requests/s", &base.per_s),
+            ("requests per CPU second", &base.per_cpu_s),
+        ] {
+            let later = values.get(1..).unwrap_or_default();
+            println!("- {what}: {}", ratio(later, values).show(3));
         }
     }
 

@@ -51,6 +51,11 @@ impl Tracing {
         }
     }
 
+    /// Whether php-fpm is measured under it, too: one empty program costs less than the noise there.
+    pub fn serves_pages(self) -> bool {
+        self != Self::EmptyOne
+    }
+
     /// Starts it; it traces when this returns.
     pub fn start(self, btf: &Btf) -> Result<Active> {
         let empty = |name: &str| bpf::attach_tracepoint(btf, name, &program::empty());
