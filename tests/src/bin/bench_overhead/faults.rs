@@ -174,7 +174,7 @@ impl Area {
             cycles.push(cycle_ns as f64 / expected as f64);
             faults += cycle_faults;
         }
-        let taken_mib = (cycles.len() * AREA_BYTES >> 20) as f64;
+        let taken_mib = ((cycles.len() * AREA_BYTES) >> 20) as f64;
         Ok(Timing { fault_ns: Spread::of(cycles).median, taken_mib, faults })
     }
 
