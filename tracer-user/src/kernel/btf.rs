@@ -175,6 +175,16 @@ impl Btf {
         self.named(name, kind::FUNC).is_some()
     }
 
+    /// Id of a typedef, as the kernel counts types.
+    pub fn typedef_id(&self, name: &str) -> Option<u32> {
+        let index = self.types.iter().position(|&at| {
+            type_at(&self.data, at as usize).is_some_and(|kind| {
+                kind.kind() == kind::TYPEDEF && self.name(kind.name) == name.as_bytes()
+            })
+        })?;
+        u32::try_from(index + 1).ok()
+    }
+
     /// Arguments of a tracepoint; None = this kernel has none of this name.
     pub fn tracepoint(&self, name: &str) -> Option<Vec<Argument>> {
         let typedef = self.named(&format!("btf_trace_{name}"), kind::TYPEDEF)?;
@@ -367,6 +377,9 @@ mod tests {
             };
             assert_eq!(id(&whole), id(&outline), "{name}");
         }
+        assert!(whole.typedef_id(wanted[0]).is_some());
+        assert_eq!(whole.typedef_id(wanted[0]), outline.typedef_id(wanted[0]));
+        assert_eq!(outline.typedef_id("pid_t"), None);
         assert!(outline.named("task_struct", kind::STRUCT).is_none());
     }
 
