@@ -8,7 +8,7 @@ use tracer_ebpf::{CgroupPathRecord, PATH_BYTES, Task, kind, path_op};
 use crate::hook::Args;
 use crate::maps::{Drop, head, send};
 use crate::memcg;
-use crate::read::{CGROUP_KN, CGROUP_SUBSYS, KN_ID, MEMORY_SUBSYS, TASK_PID, field};
+use crate::read::{CGROUP_KN, CGROUP_SUBSYS, KN_ID, MEMORY_SUBSYS, TASK_LEADER, TASK_PID, field};
 use crate::task;
 use crate::tracepoint;
 
@@ -56,8 +56,8 @@ fn try_attach(args: Args) -> Result<(), Drop> {
     }
     emit(kind::CGROUP_MOVE, path_op::ATTACH, args.get(0), args.get(1), Some(task))?;
     // From now on other limits are the tightest.
-    let identity = task::identity(task)?;
-    if let Some(entry) = task::entry(tgid, identity.start_ns) {
+    let leader: u64 = field(task, &TASK_LEADER)?;
+    if let Some(entry) = task::entry(tgid, task::start_ns(leader)?) {
         let step_pages = memcg::step_pages(memcg::of_task(task)?);
         // SAFETY: a map value of this process.
         unsafe { (*entry).step_pages = step_pages };
@@ -69,14 +69,13 @@ fn try_attach(args: Args) -> Result<(), Drop> {
 fn emit(kind: u32, op: u32, cgroup: u64, path: u64, task: Option<u64>) -> Result<(), Drop> {
     let Some(record) = PATH.get_ptr_mut(0) else { return Ok(()) };
     let kn: u64 = field(cgroup, &CGROUP_KN)?;
-    let task = match task {
-        Some(task) => task::identity(task)?,
-        None => Task::default(),
-    };
     // SAFETY: a map value of this type; nobody else writes it meanwhile. The helper checks `path`.
     unsafe {
         (*record).head = head(kind);
-        (*record).task = task;
+        match task {
+            Some(task) => task::identity(task, &raw mut (*record).task)?,
+            None => (*record).task = Task::default(),
+        }
         (*record).cgroup_id = field(kn, &KN_ID)?;
         (*record).op = op;
         let len = bpf_probe_read_kernel_str_bytes(path as *const u8, &mut (*record).path)

@@ -10,7 +10,7 @@ use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use tracer_ebpf::kind;
 
 use crate::hook::Args;
-use crate::maps::{Drop, room, send_lazily, settle};
+use crate::maps::{Drop, room, send_process, settle};
 use crate::memcg;
 use crate::read::{
     MM_OWNER, MM_RSS_STAT, QUANTUM_SHIFT, RSS_COUNT, RSS_STRIDE, TASK_LEADER, at, field, present,
@@ -34,7 +34,10 @@ fn rss_stat(ctx: BtfTracePointContext) -> i32 {
         // The pointer of a BTF tracepoint may be followed directly, which is the cheapest read.
         // SAFETY: the verifier knows the type behind it and checks the constant offset.
         let count = |member: u64| unsafe { *(address(mm, member) as *const i64) };
-        changed(mm, count(MM_ANONPAGES), count(MM_SWAPENTS));
+        // The verifier forbids shifts of a typed pointer; its distance from a fixed address is a
+        // number.
+        let number = mm.wrapping_sub(&raw const MM_OWNER as u64);
+        changed(mm, number, count(MM_ANONPAGES), count(MM_SWAPENTS));
     }
     0
 }
@@ -46,7 +49,7 @@ fn rss_stat_raw(ctx: RawTracePointContext) -> i32 {
     if concerns(args)
         && let (Ok(anon), Ok(swap)) = (at(address(mm, MM_ANONPAGES)), at(address(mm, MM_SWAPENTS)))
     {
-        changed(mm, anon, swap);
+        changed(mm, mm, anon, swap);
     }
     0
 }
@@ -63,11 +66,10 @@ fn address(mm: u64, member: u64) -> u64 {
     mm + u64::from(MM_RSS_STAT.load() + RSS_COUNT.load()) + u64::from(RSS_STRIDE.load()) * member
 }
 
+/// `number` tells address spaces apart.
 #[inline(always)]
-fn changed(mm: u64, anon_pages: i64, swap_pages: i64) {
+fn changed(mm: u64, number: u64, anon_pages: i64, swap_pages: i64) {
     let quantum = (anon_pages.wrapping_add(swap_pages) as u64) >> QUANTUM_SHIFT.load();
-    // The verifier forbids shifts of a typed pointer; its distance from a fixed address is a number.
-    let number = mm.wrapping_sub(&raw const MM_OWNER as u64);
     // mm_structs lie at least 64 bytes apart, and the upper 16 bits are the same for all.
     let slot = (number >> 6) as u32 & (SEEN_ENTRIES - 1);
     let word = (number << 16) ^ (quantum & 0x003f_ffff);
@@ -123,9 +125,15 @@ fn try_step(mm: u64) -> Result<(), Drop> {
     }
     room(kind::GROWTH)?;
     let memcg = memcg::of_task(owner)?;
-    let mut record = task::process(kind::GROWTH, owner, mm, &pages)?;
-    // SAFETY: as above.
-    record.stall_ns = unsafe { (*entry).stall_ns };
-    send_lazily(&record.head, &record)?;
+    let source = task::Source {
+        task: owner,
+        mm,
+        pages,
+        faults: task::faults(owner)?,
+        // SAFETY: as above.
+        stall_ns: unsafe { (*entry).stall_ns },
+        exit_code: 0,
+    };
+    send_process(kind::GROWTH, &source)?;
     memcg::report_charges(memcg, step)
 }

@@ -4,7 +4,7 @@ use aya_log_ebpf::debug;
 use tracer_ebpf::kind;
 
 use crate::hook::Args;
-use crate::maps::{Drop, PROCS, send_lazily};
+use crate::maps::{Drop, PROCS, send_process};
 use crate::memcg;
 use crate::read::{
     EXIT_HAS_GROUP_DEAD, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, TASK_EXIT_CODE,
@@ -41,19 +41,17 @@ fn try_exec(args: Args) -> Result<(), Drop> {
 /// A new process, or an old one with a new address space: it is followed from its size now.
 #[inline(always)]
 fn born(args: Args, kind: u32, task: u64, mm: u64) -> Result<(), Drop> {
-    let pages = task::pages(mm)?;
-    let record = task::process(kind, task, mm, &pages)?;
-    if task::is_self(record.task.tgid) {
+    let tgid = task::tgid(task)?;
+    if task::is_self(tgid) {
         return Ok(());
     }
-    let followed = task::follow(
-        record.task.tgid,
-        record.task.start_ns,
-        memcg::of_task(task)?,
-        pages[0] + pages[3],
-    );
-    debug!(&args, "follow {} from {} anon pages", record.task.tgid, pages[0]);
-    send_lazily(&record.head, &record)?;
+    let pages = task::pages(mm)?;
+    let leader: u64 = field(task, &TASK_LEADER)?;
+    let start_ns = task::start_ns(leader)?;
+    let followed = task::follow(tgid, start_ns, memcg::of_task(task)?, pages[0] + pages[3]);
+    debug!(&args, "follow {} from {} anon pages", tgid, pages[0]);
+    let faults = task::faults_of_one(task)?;
+    send_process(kind, &task::Source { task, mm, pages, faults, stall_ns: 0, exit_code: 0 })?;
     followed
 }
 
@@ -72,7 +70,10 @@ fn try_exit(args: Args) -> Result<(), Drop> {
     }
     // Before 6.16 two threads that end at the same moment both look like the last one; whoever
     // removes the entry is.
-    let known = PROCS.get_ptr(tgid).is_some();
+    let entry = PROCS.get_ptr(tgid);
+    let known = entry.is_some();
+    // SAFETY: a map value of this type.
+    let stall_ns = entry.map_or(0, |entry| unsafe { (*entry).stall_ns });
     let removed = PROCS.remove(tgid).is_ok();
     if known && !removed {
         return Ok(());
@@ -80,13 +81,13 @@ fn try_exit(args: Args) -> Result<(), Drop> {
     // Before 6.16 the address space is gone by now; the peak is not.
     let mm = task::mm(task)?;
     let pages = if mm == 0 { [0; 4] } else { task::pages(mm)? };
-    let mut record = task::process(kind::EXIT, task, mm, &pages)?;
     let flags: u32 = field(signal, &SIGNAL_FLAGS)?;
-    record.exit_code = if flags & SIGNAL_GROUP_EXIT != 0 {
+    let exit_code = if flags & SIGNAL_GROUP_EXIT != 0 {
         field(signal, &SIGNAL_GROUP_EXIT_CODE)?
     } else {
         let leader: u64 = field(task, &TASK_LEADER)?;
         field(leader, &TASK_EXIT_CODE)?
     };
-    send_lazily(&record.head, &record)
+    let faults = task::faults_of_one(task)?;
+    send_process(kind::EXIT, &task::Source { task, mm, pages, faults, stall_ns, exit_code })
 }

@@ -1,12 +1,15 @@
 //! The maps, all bounded and pre-allocated, and how records leave the kernel.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::bindings::{BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_boot_ns};
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
-use tracer_ebpf::{Head, drop_reason, kind};
+use tracer_ebpf::{Head, ProcessRecord, drop_reason, kind};
 
 use crate::read::RING_HIGH_WATER;
+use crate::task;
 
 /// Records on their way to user space. Full: the record is counted in [`DROPS`] and dropped.
 #[map]
@@ -136,6 +139,16 @@ pub fn send_lazily<T>(head: &Head, record: &T) -> Result<(), Drop> {
         }
     }
     EVENTS.output::<T>(record, flags).map_err(|_| Drop::Ring(head.kind))
+}
+
+/// Makes and sends a record of a process, as [`send_lazily`] does.
+#[inline(always)]
+pub fn send_process(kind: u32, source: &task::Source) -> Result<(), Drop> {
+    let mut record = MaybeUninit::<ProcessRecord>::uninit();
+    task::process(kind, source, record.as_mut_ptr())?;
+    // SAFETY: every byte was written.
+    let record = unsafe { record.assume_init_ref() };
+    send_lazily(&record.head, record)
 }
 
 /// Refuses growth, stalls and charges when little room is left, for what matters more.

@@ -113,8 +113,8 @@ fn mark(args: Args, victim: u64) -> Result<(), Drop> {
     // SAFETY: a map value of this type; the OOM killer runs one at a time.
     unsafe {
         (*record).head = head(kind::OOM);
-        (*record).victim = task::identity(victim)?;
-        (*record).trigger = task::identity(current)?;
+        task::identity(victim, &raw mut (*record).victim)?;
+        task::identity(current, &raw mut (*record).trigger)?;
         (*record).memory = task::memory(&pages);
         (*record).victim_cgroup_id = if victim_memcg == 0 { 0 } else { memcg::id(victim_memcg)? };
         (*record).trigger_cgroup_id =

@@ -1,7 +1,10 @@
 //! Reading kernel memory at offsets that user space resolved.
 
+use core::ffi::c_void;
+use core::mem::size_of;
+
 use aya_ebpf::Global;
-use aya_ebpf::helpers::bpf_probe_read_kernel;
+use aya_ebpf::helpers::{bpf_probe_read_kernel, generated as helpers};
 use tracer_ebpf::offsets::ABSENT;
 
 use crate::maps::Drop;
@@ -39,6 +42,17 @@ pub fn field<T: Copy>(base: u64, offset: &Global<u32>) -> Result<T, Drop> {
 pub fn at<T: Copy>(address: u64) -> Result<T, Drop> {
     // SAFETY: the helper checks the address and fails instead of faulting.
     unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| Drop::Unreadable)
+}
+
+/// Reads a `T` at `base + offset` to where it belongs, without a copy on the stack.
+#[inline(always)]
+pub fn field_into<T: Copy>(base: u64, offset: &Global<u32>, to: *mut T) -> Result<(), Drop> {
+    let from = base.wrapping_add(u64::from(offset.load()));
+    // SAFETY: the verifier checks that `to` has room; the helper checks the address.
+    let failed = unsafe {
+        helpers::bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from as *const c_void)
+    };
+    if failed == 0 { Ok(()) } else { Err(Drop::Unreadable) }
 }
 
 /// Whether the running kernel has the field.

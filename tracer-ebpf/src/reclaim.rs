@@ -1,5 +1,7 @@
 //! Time that processes lose in reclaim: vmscan's direct and memcg reclaim, begin to end.
 
+use core::mem::MaybeUninit;
+
 use tracer_ebpf::{StallRecord, kind, stall};
 
 use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
@@ -7,7 +9,7 @@ use aya_ebpf::helpers::bpf_ktime_get_boot_ns;
 use crate::hook::Args;
 use crate::maps::{Drop, RECLAIM, head, room, send_lazily};
 use crate::memcg::{self, remember};
-use crate::read::{TASK_PID, field};
+use crate::read::{TASK_LEADER, TASK_PID, field};
 use crate::task;
 use crate::tracepoint;
 
@@ -46,8 +48,10 @@ fn try_end(stall_kind: u32) -> Result<(), Drop> {
     // SAFETY: a map value of 8 bytes.
     let stalled_ns = head.t_ns.saturating_sub(unsafe { *since });
     let _ = RECLAIM.remove(tid);
-    let task = task::identity(current)?;
-    let Some(entry) = task::entry(task.tgid, task.start_ns) else { return Ok(()) };
+    let leader: u64 = field(current, &TASK_LEADER)?;
+    let Some(entry) = task::entry(task::tgid(current)?, task::start_ns(leader)?) else {
+        return Ok(());
+    };
     // SAFETY: a map value of this process; threads that end at once may lose one of their sums.
     let duration_ns = unsafe {
         (*entry).stall_ns += stalled_ns;
@@ -60,13 +64,16 @@ fn try_end(stall_kind: u32) -> Result<(), Drop> {
     room(kind::STALL)?;
     // SAFETY: as above.
     unsafe { (*entry).unreported_stall_ns = 0 };
-    let record = StallRecord {
-        head,
-        task,
-        cgroup_id: memcg::of_task(current).and_then(memcg::id).unwrap_or(0),
-        duration_ns,
-        kind: stall_kind,
-        pad: 0,
-    };
-    send_lazily(&record.head, &record)
+    let mut record = MaybeUninit::<StallRecord>::uninit();
+    let to = record.as_mut_ptr();
+    // SAFETY: every byte is written.
+    unsafe {
+        (*to).head = head;
+        task::identity(current, &raw mut (*to).task)?;
+        (*to).cgroup_id = memcg::of_task(current).and_then(memcg::id).unwrap_or(0);
+        (*to).duration_ns = duration_ns;
+        (*to).kind = stall_kind;
+        (*to).pad = 0;
+        send_lazily(&head, record.assume_init_ref())
+    }
 }

@@ -1,5 +1,7 @@
 //! Who kills: signal:signal_generate for SIGKILL and SIGTERM.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::Array;
 use tracer_ebpf::{SignalRecord, kind};
@@ -53,12 +55,15 @@ fn try_signal(args: Args) -> Result<(), Drop> {
         // SAFETY: a map value; the OOM killer holds its lock from here to the mark.
         unsafe { *kill = Kill { task: target, tid: u64::from(field::<u32>(target, &TASK_PID)?) } };
     }
-    let record = SignalRecord {
-        head: head(kind::SIGNAL),
-        sender: task::identity(task::current())?,
-        target: task::identity(target)?,
-        signal: signal as u32,
-        from_kernel: u32::from(from_kernel),
-    };
-    send(kind::SIGNAL, &record)
+    let mut record = MaybeUninit::<SignalRecord>::uninit();
+    let to = record.as_mut_ptr();
+    // SAFETY: every byte is written.
+    unsafe {
+        (*to).head = head(kind::SIGNAL);
+        task::identity(task::current(), &raw mut (*to).sender)?;
+        task::identity(target, &raw mut (*to).target)?;
+        (*to).signal = signal as u32;
+        (*to).from_kernel = u32::from(from_kernel);
+        send(kind::SIGNAL, record.assume_init_ref())
+    }
 }

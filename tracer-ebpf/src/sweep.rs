@@ -3,7 +3,7 @@
 //! truth after a loss. Its output cannot overflow: it is read straight from the iterator.
 
 use core::ffi::c_void;
-use core::mem::size_of;
+use core::mem::{MaybeUninit, size_of};
 
 use aya_ebpf::helpers::generated::bpf_seq_write;
 use aya_ebpf::macros::map;
@@ -12,7 +12,7 @@ use tracer_ebpf::{ProcessRecord, kind, sweep_mode};
 
 use crate::maps::{Drop, Proc, settle};
 use crate::memcg;
-use crate::read::{TASK_LEADER, TASK_PID, TASK_SIGNAL, field};
+use crate::read::{TASK_LEADER, TASK_PID, field};
 use crate::task;
 
 /// What the next sweep writes: one of [`sweep_mode`].
@@ -59,7 +59,7 @@ fn try_write(seq: *mut c_void, task: u64) -> Result<(), Drop> {
     }
     let pages = task::pages(mm)?;
     let start_ns = task::start_ns(leader)?;
-    let faults = task::faults(field(task, &TASK_SIGNAL)?)?;
+    let faults = task::faults(task)?;
     let mut stall_ns = 0;
     let entry = match task::entry(tgid, start_ns) {
         Some(entry) => Some(entry),
@@ -77,11 +77,12 @@ fn try_write(seq: *mut c_void, task: u64) -> Result<(), Drop> {
             return Ok(());
         }
     }
-    let mut record = task::process(kind::SWEEP, task, mm, &pages)?;
-    record.stall_ns = stall_ns;
-    // SAFETY: seq is the iterator's own; the record lies on the stack.
+    let mut record = MaybeUninit::<ProcessRecord>::uninit();
+    let source = task::Source { task, mm, pages, faults, stall_ns, exit_code: 0 };
+    task::process(kind::SWEEP, &source, record.as_mut_ptr())?;
+    // SAFETY: seq is the iterator's own; every byte of the record was written.
     let written = unsafe {
-        bpf_seq_write(seq.cast(), (&raw const record).cast(), size_of::<ProcessRecord>() as u32)
+        bpf_seq_write(seq.cast(), record.as_ptr().cast(), size_of::<ProcessRecord>() as u32)
     };
     // Without room the kernel empties the buffer and shows the same task again.
     if written == 0

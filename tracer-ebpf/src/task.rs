@@ -9,7 +9,7 @@ use crate::read::{
     CRED_UID, MM_HIWATER_RSS, MM_RSS_STAT, PAGE_SHIFT, RSS_COUNT, RSS_STRIDE, SELF_TGID,
     SIGNAL_MAJ_FLT, SIGNAL_MAXRSS, SIGNAL_MIN_FLT, SIGNAL_THREAD_HEAD, TASK_COMM, TASK_CRED,
     TASK_LEADER, TASK_MAJ_FLT, TASK_MIN_FLT, TASK_MM, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL,
-    TASK_START, TASK_TGID, TASK_THREAD_NODE, at, field,
+    TASK_START, TASK_TGID, TASK_THREAD_NODE, at, field, field_into,
 };
 
 /// MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES: the same since 4.5.
@@ -47,16 +47,18 @@ pub fn start_ns(leader: u64) -> Result<u64, Drop> {
     Ok(start - start % START_GRANULE_NS)
 }
 
-/// Identity of a task.
+/// Writes the identity of a task. Structs are filled where they stay: a copy of one costs stack,
+/// and before 5.12 the verifier refuses to copy what has gaps.
 #[inline(always)]
-pub fn identity(task: u64) -> Result<Task, Drop> {
+pub fn identity(task: u64, to: *mut Task) -> Result<(), Drop> {
     let leader: u64 = field(task, &TASK_LEADER)?;
-    Ok(Task {
-        tgid: tgid(task)?,
-        tid: field(task, &TASK_PID)?,
-        start_ns: start_ns(leader)?,
-        comm: field(leader, &TASK_COMM)?,
-    })
+    // SAFETY: `to` is a whole Task, as the verifier checks.
+    unsafe {
+        (*to).tgid = tgid(task)?;
+        (*to).tid = field(task, &TASK_PID)?;
+        (*to).start_ns = start_ns(leader)?;
+        field_into(leader, &TASK_COMM, &raw mut (*to).comm)
+    }
 }
 
 #[inline(always)]
@@ -92,10 +94,23 @@ pub fn memory(pages: &[u64; 4]) -> Memory {
     }
 }
 
-/// Minor and major faults of a process: those of dead threads, kept in the signal struct, and of
-/// up to [`MAX_THREADS`] living ones.
+/// Minor and major faults of a process with one living thread: its own, and those of dead threads,
+/// kept in the signal struct.
 #[inline(always)]
-pub fn faults(signal: u64) -> Result<[u64; 2], Drop> {
+pub fn faults_of_one(task: u64) -> Result<[u64; 2], Drop> {
+    let signal: u64 = field(task, &TASK_SIGNAL)?;
+    let minor: u64 = field(signal, &SIGNAL_MIN_FLT)?;
+    let major: u64 = field(signal, &SIGNAL_MAJ_FLT)?;
+    Ok([
+        minor.wrapping_add(field::<u64>(task, &TASK_MIN_FLT)?),
+        major.wrapping_add(field::<u64>(task, &TASK_MAJ_FLT)?),
+    ])
+}
+
+/// The same of up to [`MAX_THREADS`] living threads.
+#[inline(always)]
+pub fn faults(task: u64) -> Result<[u64; 2], Drop> {
+    let signal: u64 = field(task, &TASK_SIGNAL)?;
     let mut minor: u64 = field(signal, &SIGNAL_MIN_FLT)?;
     let mut major: u64 = field(signal, &SIGNAL_MAJ_FLT)?;
     let list = signal.wrapping_add(u64::from(SIGNAL_THREAD_HEAD.load()));
@@ -127,28 +142,46 @@ fn peak_bytes(mm: u64, signal: u64, pages: &[u64; 4]) -> Result<u64, Drop> {
     Ok(peak << PAGE_SHIFT.load())
 }
 
-/// Everything about a process. `mm` may be 0 when it is gone already.
+/// What a record of a process is made from.
+pub struct Source {
+    /// Any of its tasks.
+    pub task: u64,
+    /// Its address space; 0 when it is gone already.
+    pub mm: u64,
+    /// [`pages`] of it.
+    pub pages: [u64; 4],
+    /// [`faults`] of it.
+    pub faults: [u64; 2],
+    /// Time stalled in reclaim, ns.
+    pub stall_ns: u64,
+    /// Wait status.
+    pub exit_code: u32,
+}
+
+/// Writes everything about a process.
 #[inline(always)]
-pub fn process(kind: u32, task: u64, mm: u64, pages: &[u64; 4]) -> Result<ProcessRecord, Drop> {
+pub fn process(kind: u32, source: &Source, to: *mut ProcessRecord) -> Result<(), Drop> {
+    let task = source.task;
     let leader: u64 = field(task, &TASK_LEADER)?;
     let signal: u64 = field(task, &TASK_SIGNAL)?;
     let parent: u64 = field(leader, &TASK_REAL_PARENT)?;
     let cred: u64 = field(leader, &TASK_CRED)?;
-    let [minor_faults, major_faults] = faults(signal)?;
-    Ok(ProcessRecord {
-        head: head(kind),
-        task: identity(task)?,
-        ppid: tgid(parent)?,
-        uid: field(cred, &CRED_UID)?,
-        cgroup_id: memcg::of_task(task).and_then(memcg::id).unwrap_or(0),
-        memory: memory(pages),
-        minor_faults,
-        major_faults,
-        stall_ns: 0,
-        peak_bytes: peak_bytes(mm, signal, pages)?,
-        exit_code: 0,
-        pad: 0,
-    })
+    // SAFETY: `to` is a whole record, as the verifier checks; each of its bytes is written.
+    unsafe {
+        (*to).head = head(kind);
+        identity(task, &raw mut (*to).task)?;
+        (*to).ppid = tgid(parent)?;
+        (*to).uid = field(cred, &CRED_UID)?;
+        (*to).cgroup_id = memcg::of_task(task).and_then(memcg::id).unwrap_or(0);
+        (*to).memory = memory(&source.pages);
+        (*to).minor_faults = source.faults[0];
+        (*to).major_faults = source.faults[1];
+        (*to).stall_ns = source.stall_ns;
+        (*to).peak_bytes = peak_bytes(source.mm, signal, &source.pages)?;
+        (*to).exit_code = source.exit_code;
+        (*to).pad = 0;
+    }
+    Ok(())
 }
 
 /// Address space of a task; 0 = none (a kernel thread, or already given up).
@@ -167,6 +200,9 @@ pub fn floor(pages: u64, step: u64) -> u64 {
 #[inline(always)]
 pub fn follow(tgid: u32, start_ns: u64, memcg: u64, private_pages: u64) -> Result<(), Drop> {
     let step_pages = memcg::step_pages(memcg);
+    // After exec it is the same process still.
+    // SAFETY: a map value of this type.
+    let stall_ns = entry(tgid, start_ns).map_or(0, |entry| unsafe { (*entry).stall_ns });
     let entry = Proc {
         start_ns,
         base_pages: floor(private_pages, step_pages),
@@ -174,7 +210,7 @@ pub fn follow(tgid: u32, start_ns: u64, memcg: u64, private_pages: u64) -> Resul
         // No size is this large: the next sweep writes it.
         swept_pages: [u64::MAX; 4],
         swept_faults: [0; 2],
-        stall_ns: 0,
+        stall_ns,
         swept_stall_ns: 0,
         unreported_stall_ns: 0,
     };
