@@ -79,7 +79,7 @@ fn emit(kind: u32, op: u32, cgroup: u64, path: u64, task: Option<u64>) -> Result
         (*record).cgroup_id = field(kn, &KN_ID)?;
         (*record).op = op;
         let len = bpf_probe_read_kernel_str_bytes(path as *const u8, &mut (*record).path)
-            .map_err(|_| Drop::Unreadable)?
+            .map_err(|_| Drop::UNREADABLE)?
             .len();
         (*record).path_len = (len & (PATH_BYTES - 1)) as u32;
         send(kind, &*record)

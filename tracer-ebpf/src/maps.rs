@@ -71,26 +71,28 @@ pub struct Charge {
     pub t_ns: u64,
 }
 
-/// Why a measurement or record was given up.
+/// Why a measurement or record was given up: its slot in [`DROPS`]. A plain number, since an enum
+/// with a payload leaves gaps that verifiers before 5.12 refuse to have copied.
 #[derive(Clone, Copy)]
-pub enum Drop {
-    /// The ring is full: a record of this kind.
-    Ring(u32),
-    /// [`drop_reason::UNREADABLE`].
-    Unreadable,
-    /// [`drop_reason::PROCS_FULL`].
-    ProcsFull,
+pub struct Drop(u32);
+
+impl Drop {
+    /// Reading a kernel struct failed.
+    pub const UNREADABLE: Self = Self(drop_reason::UNREADABLE);
+    /// The map of processes is full.
+    pub const PROCS_FULL: Self = Self(drop_reason::PROCS_FULL);
+
+    /// The ring has no room for a record of this kind.
+    pub const fn ring(kind: u32) -> Self {
+        Self(kind)
+    }
 }
 
 /// Counts what was given up.
 #[inline(always)]
 pub fn settle(result: Result<(), Drop>) {
-    if let Err(drop) = result {
-        count(match drop {
-            Drop::Ring(kind) => kind,
-            Drop::Unreadable => drop_reason::UNREADABLE,
-            Drop::ProcsFull => drop_reason::PROCS_FULL,
-        });
+    if let Err(Drop(slot)) = result {
+        count(slot);
     }
 }
 
@@ -121,7 +123,7 @@ pub fn head(kind: u32) -> Head {
 /// Sends a record, and wakes the reader at once.
 #[inline(always)]
 pub fn send<T>(kind: u32, record: &T) -> Result<(), Drop> {
-    EVENTS.output::<T>(record, u64::from(BPF_RB_FORCE_WAKEUP)).map_err(|_| Drop::Ring(kind))
+    EVENTS.output::<T>(record, u64::from(BPF_RB_FORCE_WAKEUP)).map_err(|_| Drop::ring(kind))
 }
 
 /// Sends a record that may wait for a moment: the reader is woken at most each
@@ -138,7 +140,7 @@ pub fn send_lazily<T>(head: &Head, record: &T) -> Result<(), Drop> {
             }
         }
     }
-    EVENTS.output::<T>(record, flags).map_err(|_| Drop::Ring(head.kind))
+    EVENTS.output::<T>(record, flags).map_err(|_| Drop::ring(head.kind))
 }
 
 /// Makes and sends a record of a process, as [`send_lazily`] does.
@@ -156,7 +158,7 @@ pub fn send_process(kind: u32, source: &task::Source) -> Result<(), Drop> {
 pub fn room(kind: u32) -> Result<(), Drop> {
     const AVAILABLE_DATA: u64 = 0;
     if EVENTS.query(AVAILABLE_DATA) > u64::from(RING_HIGH_WATER.load()) {
-        return Err(Drop::Ring(kind));
+        return Err(Drop::ring(kind));
     }
     Ok(())
 }

@@ -96,7 +96,7 @@ fn try_mark_tid(args: Args) -> Result<(), Drop> {
         Some(victim) => mark(args, victim),
         // A task that marks itself because it is ending anyway.
         None if field::<u32>(current, &TASK_PID)? == tid => mark(args, current),
-        None => Err(Drop::Unreadable),
+        None => Err(Drop::UNREADABLE),
     }
 }
 
@@ -159,7 +159,7 @@ fn walk(
             break;
         }
         *slot = memcg;
-        memcg = memcg::parent(memcg)?;
+        memcg = memcg::parent(memcg).unwrap_or(0);
     }
     let mut memcg = victim_memcg;
     for level in levels.iter_mut() {

@@ -41,7 +41,7 @@ pub fn field<T: Copy>(base: u64, offset: &Global<u32>) -> Result<T, Drop> {
 #[inline(always)]
 pub fn at<T: Copy>(address: u64) -> Result<T, Drop> {
     // SAFETY: the helper checks the address and fails instead of faulting.
-    unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| Drop::Unreadable)
+    unsafe { bpf_probe_read_kernel(address as *const T) }.map_err(|_| Drop::UNREADABLE)
 }
 
 /// Reads a `T` at `base + offset` to where it belongs, without a copy on the stack.
@@ -52,7 +52,7 @@ pub fn field_into<T: Copy>(base: u64, offset: &Global<u32>, to: *mut T) -> Resul
     let failed = unsafe {
         helpers::bpf_probe_read_kernel(to.cast(), size_of::<T>() as u32, from as *const c_void)
     };
-    if failed == 0 { Ok(()) } else { Err(Drop::Unreadable) }
+    if failed == 0 { Ok(()) } else { Err(Drop::UNREADABLE) }
 }
 
 /// Whether the running kernel has the field.
