@@ -134,5 +134,5 @@ fn report_charge(memcg: u64, step_pages: u64) -> Result<(), Drop> {
 /// room.
 #[inline(always)]
 pub fn remember<K, V>(map: &LruHashMap<K, V>, key: K, value: V) {
-    let _ = map.insert(&key, &value, 0);
+    let _ = map.insert(key, value, 0);
 }

@@ -214,7 +214,7 @@ pub fn follow(tgid: u32, start_ns: u64, memcg: u64, private_pages: u64) -> Resul
         swept_stall_ns: 0,
         unreported_stall_ns: 0,
     };
-    PROCS.insert(&tgid, &entry, 0).map_err(|_| Drop::PROCS_FULL)
+    PROCS.insert(tgid, entry, 0).map_err(|_| Drop::PROCS_FULL)
 }
 
 /// The entry of a living process, if it is still the same process.
