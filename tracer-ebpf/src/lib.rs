@@ -150,6 +150,8 @@ pub struct OomLevel {
     pub common: u32,
     /// 1 = memory.oom.group is set here.
     pub oom_group: u32,
+    /// Times that this cgroup's own limit called the OOM killer; 0 = not known.
+    pub oom_events: u64,
 }
 
 /// How the scope in an [`OomRecord`] was found.
@@ -252,6 +254,8 @@ pub struct CgroupRecord {
     pub swap_usage_bytes: u64,
     /// Limit of swap (v2) or memory + swap (v1); [`NO_LIMIT`] = none.
     pub swap_max_bytes: u64,
+    /// Times that this cgroup's own limit called the OOM killer; 0 = not known.
+    pub oom_events: u64,
 }
 
 /// What happened to a cgroup path.
@@ -296,11 +300,11 @@ const _: () = {
     assert!(size_of::<Memory>() == 32);
     assert!(size_of::<ProcessRecord>() == 136);
     assert!(offset_of!(ProcessRecord, memory) == 64);
-    assert!(size_of::<OomLevel>() == 48);
-    assert!(size_of::<OomRecord>() == 16 + 64 + 32 + 40 + 48 * MAX_CGROUP_DEPTH);
+    assert!(size_of::<OomLevel>() == 56);
+    assert!(size_of::<OomRecord>() == 16 + 64 + 32 + 40 + 56 * MAX_CGROUP_DEPTH);
     assert!(size_of::<SignalRecord>() == 88);
     assert!(size_of::<StallRecord>() == 72);
-    assert!(size_of::<CgroupRecord>() == 64);
+    assert!(size_of::<CgroupRecord>() == 72);
     assert!(size_of::<CgroupPathRecord>() == 64 + PATH_BYTES);
 };
 

@@ -6,8 +6,8 @@ use tracer_ebpf::{CgroupRecord, MAX_CGROUP_DEPTH, NO_LIMIT, kind};
 use crate::maps::{Charge, Drop, MEMCGS, head, room, send_lazily};
 use crate::read::{
     CGROUP_KN, COUNTER_HIGH, COUNTER_MAX, COUNTER_USAGE, CSS_CGROUP, CSS_PARENT, CSS_SET_SUBSYS,
-    KN_ID, MEMCG_MEMORY, MEMCG_SWAP, MEMORY_SUBSYS, PAGE_SHIFT, STEP_MAX_PAGES, STEP_MIN_PAGES,
-    STEP_PAGES, TASK_CGROUPS, field,
+    KN_ID, MEMCG_EVENTS_LOCAL, MEMCG_MEMORY, MEMCG_OOM_EVENT, MEMCG_SWAP, MEMORY_SUBSYS,
+    PAGE_SHIFT, STEP_MAX_PAGES, STEP_MIN_PAGES, STEP_PAGES, TASK_CGROUPS, field, present,
 };
 
 /// Limits at and above this many pages mean none: v1 says PAGE_COUNTER_MAX = LONG_MAX / page.
@@ -55,6 +55,16 @@ pub fn memory(memcg: u64) -> Result<(u64, u64), Drop> {
 pub fn swap(memcg: u64) -> Result<(u64, u64), Drop> {
     let counter = memcg.wrapping_add(u64::from(MEMCG_SWAP.load()));
     Ok((field(counter, &COUNTER_USAGE)?, limit_bytes(field(counter, &COUNTER_MAX)?)))
+}
+
+/// Times that this cgroup's own limit called the OOM killer; 0 where the kernel does not tell.
+#[inline(always)]
+pub fn oom_events(memcg: u64) -> u64 {
+    if !present(&MEMCG_EVENTS_LOCAL) {
+        return 0;
+    }
+    let event = memcg.wrapping_add(u64::from(MEMCG_OOM_EVENT.load()));
+    field(event, &MEMCG_EVENTS_LOCAL).unwrap_or(0)
 }
 
 /// Step of growth reports for a process in this memory cgroup, pages: 1/64 of the tightest limit
@@ -126,6 +136,7 @@ fn report_charge(memcg: u64, step_pages: u64) -> Result<(), Drop> {
         high_bytes: limit_bytes(field(counter, &COUNTER_HIGH)?),
         swap_usage_bytes: swap_usage_pages << PAGE_SHIFT.load(),
         swap_max_bytes,
+        oom_events: oom_events(memcg),
     };
     send_lazily(&record.head, &record)
 }

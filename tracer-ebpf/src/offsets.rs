@@ -47,6 +47,8 @@ macro_rules! for_each_offset {
             MEMCG_MEMORY: "mem_cgroup" ["memory"];
             MEMCG_SWAP: "mem_cgroup" ["swap", "memsw"];
             MEMCG_OOM_GROUP: "mem_cgroup" ["oom_group"];
+            // From 5.2 on.
+            MEMCG_EVENTS_LOCAL: "mem_cgroup" ["memory_events_local"];
             COUNTER_USAGE: "page_counter" ["usage"];
             COUNTER_MAX: "page_counter" ["max"];
             COUNTER_HIGH: "page_counter" ["high"];
@@ -83,6 +85,8 @@ macro_rules! for_each_setting {
             RSS_COUNT: u32 = 0;
             /// Index of the memory controller in css_set.subsys and cgroup.subsys times 8.
             MEMORY_SUBSYS: u32 = 0;
+            /// Index of MEMCG_OOM in mem_cgroup.memory_events_local times 8.
+            MEMCG_OOM_EVENT: u32 = 0;
             /// 1: the second argument of sched_process_exit is group_dead (6.16).
             EXIT_HAS_GROUP_DEAD: u32 = 0;
             /// Bytes of unread records above which growth, stalls and cgroup charges are dropped,

@@ -184,6 +184,7 @@ fn walk(
             swap_max_bytes,
             common,
             oom_group: u32::from(group & 1),
+            oom_events: memcg::oom_events(memcg),
         };
         memcg = memcg::parent(memcg)?;
     }

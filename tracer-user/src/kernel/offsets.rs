@@ -8,8 +8,9 @@ use super::btf::{Argument, Btf};
 /// A global of the object and its value.
 pub type Global = (&'static str, u32);
 
-/// Fields without which a program could only guess.
-const OPTIONAL: [&str; 4] = ["MM_OWNER", "MEMCG_OOM_GROUP", "OC_MEMCG", "OC_CONSTRAINT"];
+/// Fields that some kernels lack, and that the programs can do without.
+const OPTIONAL: [&str; 5] =
+    ["MM_OWNER", "MEMCG_OOM_GROUP", "MEMCG_EVENTS_LOCAL", "OC_MEMCG", "OC_CONSTRAINT"];
 
 /// A field that is needed and not there.
 #[derive(Debug, thiserror::Error)]
@@ -52,12 +53,18 @@ pub fn resolve(btf: &Btf) -> Result<Vec<Global>, MissingField> {
     let memory = btf
         .enum_value("cgroup_subsys_id", "memory_cgrp_id")
         .ok_or(MissingField { structure: "cgroup_subsys_id", field: "memory_cgrp_id" })?;
+    let oom_event = btf.enum_value("memcg_memory_event", "MEMCG_OOM");
+    if oom_event.is_none() {
+        // Its default in the object is ABSENT.
+        globals.retain(|(name, _)| *name != "MEMCG_EVENTS_LOCAL");
+    }
     let exit_has_group_dead =
         btf.tracepoint("sched_process_exit").is_some_and(|arguments| arguments.len() > 1);
     globals.extend([
         ("RSS_STRIDE", stride),
         ("RSS_COUNT", count),
         ("MEMORY_SUBSYS", memory * 8),
+        ("MEMCG_OOM_EVENT", oom_event.unwrap_or(0) * 8),
         ("EXIT_HAS_GROUP_DEAD", u32::from(exit_has_group_dead)),
     ]);
     Ok(globals)
@@ -83,7 +90,7 @@ mod tests {
         }
         let btf = Btf::open(path).unwrap();
         let globals = resolve(&btf).unwrap();
-        assert_eq!(globals.len(), TABLE.len() + 4);
+        assert_eq!(globals.len(), TABLE.len() + 5);
         let value = |name: &str| globals.iter().find(|(global, _)| *global == name).unwrap().1;
         assert_ne!(value("TASK_TGID"), value("TASK_PID"));
         assert!(value("RSS_STRIDE") >= 8);

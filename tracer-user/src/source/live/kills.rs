@@ -4,13 +4,15 @@
 
 use std::sync::Arc;
 
-use rustc_hash::FxHashSet;
-use tracer_ebpf::{NO_LIMIT, OomLevel, OomRecord, scope};
+use rustc_hash::{FxHashMap, FxHashSet};
+use tracer_ebpf::{CgroupRecord, NO_LIMIT, OomLevel, OomRecord, scope};
 
 use crate::event::{Oom, OomScope, Party, ProcessKey, ScopeKind, Victim};
 
 /// Victims remembered for telling further marks of the same process; a process dies once.
 const MAX_REMEMBERED: usize = 4096;
+/// Cgroups whose counters are remembered at most.
+const MAX_CGROUPS: usize = 16_384;
 /// Marks of a group kill follow each other at once.
 const GROUP_GAP_NS: u64 = 50_000_000;
 /// A charge fails when it does not fit any more: it may be this much below the limit (a huge page
@@ -33,9 +35,34 @@ struct Group {
 pub struct Kills {
     seen: FxHashSet<ProcessKey>,
     group: Option<Group>,
+    /// How often the limit of each cgroup called the OOM killer, when last seen.
+    oom_events: FxHashMap<u64, u64>,
 }
 
 impl Kills {
+    /// Takes the counter of a cgroup that is near its limit, to compare with after a kill.
+    pub fn note(&mut self, record: &CgroupRecord) {
+        self.remember(record.cgroup_id, record.oom_events);
+    }
+
+    /// A cgroup is gone.
+    pub fn forget(&mut self, cgroup_id: u64) {
+        self.oom_events.remove(&cgroup_id);
+    }
+
+    fn remember(&mut self, cgroup_id: u64, oom_events: u64) {
+        if self.oom_events.len() < MAX_CGROUPS || self.oom_events.contains_key(&cgroup_id) {
+            self.oom_events.insert(cgroup_id, oom_events);
+        }
+    }
+
+    /// Whether this cgroup's own limit called the OOM killer since its counter was last seen. A
+    /// cgroup that was never seen counts when this is its first time.
+    fn called(&self, level: &OomLevel) -> bool {
+        let before = self.oom_events.get(&level.cgroup_id);
+        before.map_or(level.oom_events == 1, |before| level.oom_events > *before)
+    }
+
     /// Takes a mark. Gives the events that are complete, with their times: usually one at once, for
     /// a group kill later, through [`Kills::settle`].
     pub fn mark(
@@ -59,7 +86,10 @@ impl Kills {
             }
             complete.extend(self.take());
         }
-        let scope = find_scope(record, &mut path);
+        let scope = find_scope(record, |level| self.called(level), &mut path);
+        for level in record.levels.iter().filter(|level| level.cgroup_id != 0) {
+            self.remember(level.cgroup_id, level.oom_events);
+        }
         let trigger = party(&record.trigger, record.trigger_cgroup_id, &mut path);
         let oom = Oom { scope, trigger, victims: vec![victim] };
         if record.levels.iter().any(|level| level.cgroup_id != 0 && level.oom_group == 1) {
@@ -123,10 +153,14 @@ pub fn party(
     }
 }
 
-/// The limit that was hit: the kernel's own word where there is one, else the lowest cgroup above
-/// both victim and trigger that stands at its limit. When no limit is near, it was the host; in
-/// between it is unknown.
-fn find_scope(record: &OomRecord, path: &mut impl FnMut(u64) -> Option<Arc<str>>) -> OomScope {
+/// The limit that was hit: the kernel's own word where there is one; else, of the cgroups above both
+/// victim and trigger, the lowest whose own counter of OOM calls has risen (`called`), or that stands
+/// at its limit. When no limit is near, it was the host; in between it is unknown.
+fn find_scope(
+    record: &OomRecord,
+    called: impl Fn(&OomLevel) -> bool,
+    path: &mut impl FnMut(u64) -> Option<Arc<str>>,
+) -> OomScope {
     let of_level = |level: &OomLevel, path: &mut dyn FnMut(u64) -> Option<Arc<str>>| OomScope {
         kind: ScopeKind::Memcg,
         cgroup: path(level.cgroup_id),
@@ -155,10 +189,15 @@ fn find_scope(record: &OomRecord, path: &mut impl FnMut(u64) -> Option<Arc<str>>
         _ => {}
     }
     let common = || levels().filter(|level| level.common == 1);
-    let hit = common().find(|level| {
+    let is_full = |level: &OomLevel| {
         full(level.usage_bytes, level.max_bytes)
             || full(level.swap_usage_bytes, level.swap_max_bytes)
-    });
+    };
+    // While many processes end, a limit that was hit is not full any more at the mark.
+    let hit = common()
+        .find(|level| called(level) && is_full(level))
+        .or_else(|| common().find(|level| called(level)))
+        .or_else(|| common().find(|level| is_full(level)));
     if let Some(level) = hit {
         return of_level(level, path);
     }
@@ -193,6 +232,7 @@ mod tests {
             swap_max_bytes: NO_LIMIT,
             common,
             oom_group: 0,
+            oom_events: 0,
         }
     }
 
@@ -214,7 +254,7 @@ mod tests {
     }
 
     fn scope_of(levels: &[OomLevel]) -> OomScope {
-        find_scope(&record(0, 1, levels), &mut path)
+        find_scope(&record(0, 1, levels), |_| false, &mut path)
     }
 
     #[test]
@@ -251,9 +291,32 @@ mod tests {
         let mut known = record(0, 1, &[level(1, MIB, 256 * MIB, 1), level(2, MIB, 512 * MIB, 1)]);
         known.scope = scope::MEMCG;
         known.scope_cgroup_id = 2;
-        assert_eq!(find_scope(&known, &mut path).cgroup.as_deref(), Some("/2"));
+        assert_eq!(find_scope(&known, |_| true, &mut path).cgroup.as_deref(), Some("/2"));
         known.scope = scope::HOST;
-        assert_eq!(find_scope(&known, &mut path).kind, ScopeKind::Host);
+        assert_eq!(find_scope(&known, |_| true, &mut path).kind, ScopeKind::Host);
+    }
+
+    #[test]
+    fn a_limit_that_called_the_killer_was_hit_though_memory_is_free_again() {
+        let levels = |child: u64, parent: u64| {
+            let mut levels = [level(1, 240 * MIB, 256 * MIB, 1), level(2, 300 * MIB, 512 * MIB, 1)];
+            levels[0].oom_events = child;
+            levels[1].oom_events = parent;
+            levels
+        };
+        let mut kills = Kills::default();
+        for (cgroup_id, oom_events) in [(1, 3), (2, 7)] {
+            kills.note(&CgroupRecord { cgroup_id, oom_events, ..CgroupRecord::default() });
+        }
+        let scope = |kills: &mut Kills, tgid, levels: [OomLevel; 2]| {
+            kills.mark(&record(u64::from(tgid), tgid, &levels), path)[0].1.scope.clone()
+        };
+        assert_eq!(scope(&mut kills, 1, levels(4, 7)).cgroup.as_deref(), Some("/1"));
+        assert_eq!(scope(&mut kills, 2, levels(4, 8)).cgroup.as_deref(), Some("/2"));
+        // No counter has risen: 240 of 256 MiB is neither full nor far from it.
+        assert_eq!(scope(&mut kills, 3, levels(4, 8)).kind, ScopeKind::Unknown);
+        kills.forget(1);
+        assert_eq!(scope(&mut kills, 4, levels(1, 8)).cgroup.as_deref(), Some("/1"));
     }
 
     #[test]

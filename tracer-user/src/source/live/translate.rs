@@ -100,6 +100,7 @@ impl Translator {
                 out.push(self.stamp(record.head.t_ns, Event::Stall(stall)));
             }
             Record::Cgroup(record) => {
+                self.kills.note(record);
                 if let Some(event) = cgroups.charge(record) {
                     out.push(self.stamp(record.head.t_ns, event));
                 }
@@ -201,6 +202,7 @@ impl Translator {
             path_op::MKDIR => cgroups.made(record.cgroup_id, &path),
             path_op::RMDIR => {
                 cgroups.gone(record.cgroup_id);
+                self.kills.forget(record.cgroup_id);
                 let gone = CgroupGone { id: record.cgroup_id, path };
                 out.push(self.stamp(t_ns, Event::CgroupGone(gone)));
             }
