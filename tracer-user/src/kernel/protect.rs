@@ -1,5 +1,5 @@
-//! The tracer's own protection: memory that is locked as it is touched, and the OOM killer's eye
-//! turned elsewhere. Both are best effort; what was refused is said.
+//! What this process asks the kernel for itself: memory that is locked as it is touched, and the OOM killer's eye
+//! turned elsewhere (both best effort; what was refused is said), and children that do not stay behind.
 
 use std::fs;
 use std::io;
@@ -11,6 +11,13 @@ pub struct Protection {
     pub locked: bool,
     /// oom_score_adj that is in force.
     pub oom_score_adj: i32,
+}
+
+/// Has this process killed when its parent ends, however that happens.
+pub fn die_with_parent() {
+    // SAFETY: prctl(PR_SET_PDEATHSIG) takes integers only and changes nothing but the signal that
+    // this process gets.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
 /// Locks memory and lowers oom_score_adj as far as allowed. Called after everything large that is

@@ -10,6 +10,7 @@ use anyhow::{Context as _, bail};
 use tokio::sync::oneshot;
 
 use crate::cli::DemoRole;
+use crate::kernel::protect;
 
 const MIB: usize = 1 << 20;
 /// What the bystander holds, MiB.
@@ -108,7 +109,7 @@ impl Drop for Player {
 
 /// Plays `role` until the demo ends it.
 pub fn play(role: DemoRole) -> anyhow::Result<()> {
-    die_with_parent();
+    protect::die_with_parent();
     fs::write("/proc/self/comm", role.comm()).context("/proc/self/comm")?;
     fs::write("/proc/self/oom_score_adj", role.oom_score_adj())
         .context("/proc/self/oom_score_adj")?;
@@ -149,11 +150,4 @@ fn say(word: &str) -> anyhow::Result<()> {
 fn may_go_on() -> anyhow::Result<bool> {
     let mut line = String::new();
     Ok(io::stdin().lock().read_line(&mut line).context("the demo is gone")? > 0)
-}
-
-/// A role must not stay when the demo is killed.
-fn die_with_parent() {
-    // SAFETY: prctl(PR_SET_PDEATHSIG) takes integers only and changes nothing but the signal that
-    // this process gets; when it fails, the closed pipe still ends the role at its next step.
-    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }

@@ -1,0 +1,151 @@
+//! Findings and the evidence that they rest on.
+
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{OomScope, Party, ScopeKind, Victim};
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Act soon.
+    Warning,
+    /// Act now, or too late.
+    Critical,
+}
+
+/// Who a finding is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Subject {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Name of the leader.
+    pub comm: Arc<str>,
+    /// PHP pool.
+    pub pool: Option<Arc<str>>,
+    /// Memory cgroup.
+    pub cgroup: Option<Arc<str>>,
+}
+
+/// A judgement with its evidence.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Finding {
+    /// `runaway` or `oom_verdict`.
+    pub kind: FindingKind,
+    /// How bad.
+    pub severity: Severity,
+    /// The process that it is about; null when no single one is (a verdict without culprit).
+    pub subject: Option<Subject>,
+    /// One plain sentence.
+    pub summary: String,
+    /// The numbers that it rests on.
+    pub evidence: Evidence,
+}
+
+/// Kinds of finding.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingKind {
+    /// A process drives a limit towards its end.
+    Runaway,
+    /// Who caused an OOM kill.
+    OomVerdict,
+}
+
+/// What a finding rests on, by its kind.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[expect(missing_docs, reason = "each variant is documented at its struct")]
+pub enum Evidence {
+    Runaway(Runaway),
+    OomVerdict(Verdict),
+}
+
+/// Evidence of a `runaway` finding. Rates and times left are estimates.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Runaway {
+    /// Growth of the subject (anon + swap).
+    pub rate_bytes_per_s: f64,
+    /// Net growth towards the limit, everybody included.
+    pub limit_rate_bytes_per_s: f64,
+    /// Anon + swap of the subject.
+    pub used_bytes: u64,
+    /// How much of it was grown since its growth began.
+    pub grown_bytes: u64,
+    /// Time since its growth began, s.
+    pub growing_s: f64,
+    /// Share of the subject in all growth towards the limit, 0 to 1.
+    pub share: f64,
+    /// The limit that is reached first.
+    pub limit: Limit,
+    /// Estimated time until then, s.
+    pub eta_s: f64,
+}
+
+/// A limit and what is left of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Limit {
+    /// Which limit.
+    pub kind: ScopeKind,
+    /// Path of the cgroup; null for the host.
+    pub path: Option<Arc<str>>,
+    /// The limit; for the host MemTotal + SwapTotal.
+    pub bytes: u64,
+    /// What is left, reclaimable file pages counted as free.
+    pub headroom_bytes: u64,
+}
+
+/// Evidence of an `oom_verdict` finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// Who was killed.
+    pub victims: Vec<Victim>,
+    /// Who asked for memory.
+    pub trigger: Party,
+    /// Who caused it; null = no single culprit.
+    pub culprit: Option<Culprit>,
+    /// Who grew most in the last [`Verdict::window_s`], largest first, at most five.
+    pub grown_in_window: Vec<Culprit>,
+    /// Who grew most since first seen, largest first, at most five.
+    pub grown_since_seen: Vec<Culprit>,
+    /// Length of the short window, s.
+    pub window_s: f64,
+    /// The limit that was hit.
+    pub limit: OomScope,
+    /// Kills in the same limit within ten minutes.
+    pub cascade: Cascade,
+}
+
+/// Who grew, and by how much.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Culprit {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Name of the leader.
+    pub comm: Arc<str>,
+    /// PHP pool.
+    pub pool: Option<Arc<str>>,
+    /// Growth of anon + swap in the window.
+    pub grown_bytes: u64,
+    /// Share in all growth of the scope in that window, 0 to 1.
+    pub share: f64,
+    /// Length of the window, s: the short one, or the time since it was first seen.
+    pub window_s: f64,
+}
+
+/// A kill is seldom alone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Cascade {
+    /// This is kill number …, from 1.
+    pub number: u32,
+    /// Time since the first of them, s.
+    pub since_s: f64,
+}
