@@ -74,7 +74,17 @@ impl Below {
             .stdout(Stdio::null())
             .spawn()
             .expect("sh");
-        Grower(child)
+        let grower = Grower(child);
+        let joined = || {
+            let processes = fs::read_to_string(&procs).expect("cgroup.procs");
+            processes.lines().any(|line| line == grower.tgid().to_string())
+        };
+        let until = Instant::now() + Duration::from_secs(10);
+        while !joined() {
+            assert!(Instant::now() < until, "the child did not join its cgroup");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        grower
     }
 
     fn take(&self, tgid: u32) {
@@ -232,7 +242,8 @@ fn follows_a_child_that_grows_moves_and_ends() {
     });
     assert_eq!((end.start_ns, end.code, end.signal), (growth.start_ns, None, None));
     let moves = |at: &&Stamped| matches!(&at.event, Event::CgroupMove(moved) if moved.tgid == tgid);
-    assert_eq!(tracer.events.iter().filter(moves).count(), 1, "the end is no move");
+    let moved: Vec<_> = tracer.events.iter().filter(moves).collect();
+    assert_eq!(moved.len(), 1, "the end is no move: {moved:?}");
     assert!(end.peak_bytes.unwrap() >= growth.anon_bytes);
     drop(second);
     tracer.until("removal", |event| match event {

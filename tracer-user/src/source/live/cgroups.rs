@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::enrich::cgroup::Hierarchy;
+use crate::enrich::cgroup::{Hierarchy, Version};
 use crate::event::{Cgroup, Event};
 
 /// Cgroups known by id at most; more are not named.
@@ -35,6 +35,11 @@ impl Cgroups {
             in_use: FxHashSet::default(),
             walked: false,
         }
+    }
+
+    /// Whether cgroups count memory and swap together (v1).
+    pub fn counts_memsw(&self) -> bool {
+        self.hierarchy.as_ref().is_some_and(|hierarchy| hierarchy.version == Version::V1)
     }
 
     /// Reads all paths anew; the limited ones are looked at next.

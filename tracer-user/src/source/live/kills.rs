@@ -37,9 +37,16 @@ pub struct Kills {
     group: Option<Group>,
     /// How often the limit of each cgroup called the OOM killer, when last seen.
     oom_events: FxHashMap<u64, u64>,
+    memsw: bool,
 }
 
 impl Kills {
+    /// `memsw`: the second counter of a cgroup is memory and swap together, whose limit calls the
+    /// OOM killer too (v1); else it is swap alone, whose limit never does (v2).
+    pub fn new(memsw: bool) -> Self {
+        Self { memsw, ..Self::default() }
+    }
+
     /// Takes the counter of a cgroup that is near its limit, to compare with after a kill.
     pub fn note(&mut self, record: &CgroupRecord) {
         self.remember(record.cgroup_id, record.oom_events);
@@ -86,6 +93,13 @@ impl Kills {
             }
             complete.extend(self.take());
         }
+        let mut record = *record;
+        if !self.memsw {
+            for level in &mut record.levels {
+                level.swap_max_bytes = NO_LIMIT;
+            }
+        }
+        let record = &record;
         let scope = find_scope(record, |level| self.called(level), &mut path);
         for level in record.levels.iter().filter(|level| level.cgroup_id != 0) {
             self.remember(level.cgroup_id, level.oom_events);
@@ -164,10 +178,9 @@ fn find_scope(
     let of_level = |level: &OomLevel, path: &mut dyn FnMut(u64) -> Option<Arc<str>>| OomScope {
         kind: ScopeKind::Memcg,
         cgroup: path(level.cgroup_id),
-        limit_bytes: Some(if full(level.usage_bytes, level.max_bytes) {
-            level.max_bytes
-        } else {
-            level.swap_max_bytes.min(level.max_bytes)
+        limit_bytes: Some(match full(level.usage_bytes, level.max_bytes) {
+            false if full(level.swap_usage_bytes, level.swap_max_bytes) => level.swap_max_bytes,
+            _ => level.max_bytes,
         })
         .filter(|&bytes| bytes != NO_LIMIT),
     };
@@ -283,7 +296,21 @@ mod tests {
         both.swap_max_bytes = 300 * MIB;
         let found = scope_of(&[both]);
         assert_eq!(found.kind, ScopeKind::Memcg);
-        assert_eq!(found.limit_bytes, Some(256 * MIB));
+        assert_eq!(found.limit_bytes, Some(300 * MIB));
+    }
+
+    #[test]
+    fn a_limit_of_swap_alone_is_never_the_one() {
+        // memory.swap.max = 0 in a cgroup that has room, below one that is full.
+        let mut child = level(1, 100 * MIB, 256 * MIB, 1);
+        child.swap_max_bytes = 0;
+        let levels = [child, level(2, 512 * MIB, 512 * MIB, 1)];
+        let scope =
+            |memsw: bool| Kills::new(memsw).mark(&record(0, 1, &levels), path)[0].1.scope.clone();
+        assert_eq!(scope(false).cgroup.as_deref(), Some("/2"));
+        assert_eq!(scope(false).limit_bytes, Some(512 * MIB));
+        // On v1 the second counter holds memory as well, and 0 of it would be full.
+        assert_eq!(scope(true).cgroup.as_deref(), Some("/1"));
     }
 
     #[test]

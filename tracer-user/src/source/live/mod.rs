@@ -93,13 +93,14 @@ impl LiveSource {
             remedy: "raise the limit of processes (ulimit -u)".to_owned(),
         })?;
         let losses = Losses::new(&kernel);
+        let cgroups = Cgroups::detect();
         Ok(Self {
             waiting: None,
             interval: Duration::from_nanos(options.config.interval_ns.max(1_000_000)),
             losses,
             kernel,
-            translator: Translator::default(),
-            cgroups: Cgroups::detect(),
+            translator: Translator::new(cgroups.counts_memsw()),
+            cgroups,
             enricher,
             host: host::HostReader::open().ok(),
             host_at_ns: 0,

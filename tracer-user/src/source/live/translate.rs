@@ -53,6 +53,11 @@ pub struct Translator {
 }
 
 impl Translator {
+    /// `memsw` as for [`Kills::new`].
+    pub fn new(memsw: bool) -> Self {
+        Self { kills: Kills::new(memsw), ..Self::default() }
+    }
+
     /// Takes the offset of the wall clock, which may be set while tracing.
     pub fn set_clock(&mut self) {
         self.wall_offset_ns = clock::wall_offset_ns();
