@@ -1,43 +1,38 @@
 //! Growth: kmem:rss_stat, which fires whenever a counter of an address space moves.
 //!
-//! The fast path runs at each page fault: two loads, a hash and a compare decide that anon + swap
-//! is still in the same quantum as at the last call. Only when it is not, the owner is looked up
+//! The fast path runs at each page fault: one load, a hash and a compare decide that the counter is
+//! still in the same quantum as at the last call. Only when it is not, the owner is looked up
 //! and its size compared with its last report.
 
-use aya_ebpf::macros::{btf_tracepoint, map, raw_tracepoint};
-use aya_ebpf::maps::Array;
+use aya_ebpf::macros::{btf_tracepoint, raw_tracepoint};
 use aya_ebpf::programs::{BtfTracePointContext, RawTracePointContext};
 use tracer_ebpf::kind;
 
 use crate::hook::Args;
 use crate::maps::{Drop, room, send_process, settle};
 use crate::memcg;
-use crate::read::{
-    MM_OWNER, MM_RSS_STAT, QUANTUM_SHIFT, RSS_COUNT, RSS_STRIDE, TASK_LEADER, at, field, present,
-};
+use crate::read::{ANON_AT, MM_OWNER, QUANTUM_SHIFT, SWAP_AT, TASK_LEADER, at, field, present};
 use crate::task;
 
-/// Which quantum each address space was in when last seen, by a hash of its address. A collision
-/// costs a look-up, never a report.
-#[map]
-static SEEN: Array<u64> = Array::with_max_entries(SEEN_ENTRIES, 0);
-const SEEN_ENTRIES: u32 = 4096;
+/// Which quantum each counter was in when last seen, by a hash of its address space and member. A
+/// collision costs a look-up, never a report. A plain static: its look-up is one addition.
+static mut SEEN: [u64; SEEN_ENTRIES] = [0; SEEN_ENTRIES];
+const SEEN_ENTRIES: usize = 4096;
 
-const MM_ANONPAGES: u64 = 1;
-const MM_SWAPENTS: u64 = 2;
+const MM_ANONPAGES: u32 = 1;
+const MM_SWAPENTS: u32 = 2;
 
 #[btf_tracepoint]
 fn rss_stat(ctx: BtfTracePointContext) -> i32 {
     let args = Args::new(&ctx);
-    let mm = args.get(0);
-    if concerns(args) {
+    if let Some(offset) = counter(args) {
+        let mm = args.get(0);
         // The pointer of a BTF tracepoint may be followed directly, which is the cheapest read.
         // SAFETY: the verifier knows the type behind it and checks the constant offset.
-        let count = |member: u64| unsafe { *(address(mm, member) as *const i64) };
+        let pages = unsafe { *((mm + u64::from(offset)) as *const u64) };
         // The verifier forbids shifts of a typed pointer; its distance from a fixed address is a
         // number.
-        let number = mm.wrapping_sub(&raw const MM_OWNER as u64);
-        changed(mm, number, count(MM_ANONPAGES), count(MM_SWAPENTS));
+        changed(args, mm.wrapping_sub(&raw const MM_OWNER as u64), pages);
     }
     0
 }
@@ -45,44 +40,42 @@ fn rss_stat(ctx: BtfTracePointContext) -> i32 {
 #[raw_tracepoint]
 fn rss_stat_raw(ctx: RawTracePointContext) -> i32 {
     let args = Args::new(&ctx);
-    let mm = args.get(0);
-    if concerns(args)
-        && let (Ok(anon), Ok(swap)) = (at(address(mm, MM_ANONPAGES)), at(address(mm, MM_SWAPENTS)))
-    {
-        changed(mm, mm, anon, swap);
+    if let Some(offset) = counter(args) {
+        let mm = args.get(0);
+        if let Ok(pages) = at(mm + u64::from(offset)) {
+            changed(args, mm, pages);
+        }
     }
     0
 }
 
-/// File and shared pages are left to the sweep: growth is judged on anon + swap.
+/// Where in the address space the counter lies that moved. File and shared pages are left to the
+/// sweep: growth is judged on anon + swap.
 #[inline(always)]
-fn concerns(args: Args) -> bool {
-    let member = args.get(1) as u32 as u64;
-    member == MM_ANONPAGES || member == MM_SWAPENTS
-}
-
-#[inline(always)]
-fn address(mm: u64, member: u64) -> u64 {
-    mm + u64::from(MM_RSS_STAT.load() + RSS_COUNT.load()) + u64::from(RSS_STRIDE.load()) * member
+fn counter(args: Args) -> Option<u32> {
+    match args.get(1) as u32 {
+        MM_ANONPAGES => Some(ANON_AT.load()),
+        MM_SWAPENTS => Some(SWAP_AT.load()),
+        _ => None,
+    }
 }
 
 /// `number` tells address spaces apart.
 #[inline(always)]
-fn changed(mm: u64, number: u64, anon_pages: i64, swap_pages: i64) {
-    let quantum = (anon_pages.wrapping_add(swap_pages) as u64) >> QUANTUM_SHIFT.load();
+fn changed(args: Args, number: u64, pages: u64) {
+    let quantum = pages >> QUANTUM_SHIFT.load();
     // mm_structs lie at least 64 bytes apart, and the upper 16 bits are the same for all.
-    let slot = (number >> 6) as u32 & (SEEN_ENTRIES - 1);
+    let slot = (number >> 6).wrapping_add(args.get(1)) as usize & (SEEN_ENTRIES - 1);
     let word = (number << 16) ^ (quantum & 0x003f_ffff);
-    if let Some(seen) = SEEN.get_ptr_mut(slot) {
-        // SAFETY: a map value; it is read and written whole.
-        unsafe {
-            if *seen == word {
-                return;
-            }
-            *seen = word;
+    // SAFETY: in bounds by the mask; read and written whole, and a race costs one look-up.
+    unsafe {
+        let seen = (&raw mut SEEN).cast::<u64>().add(slot);
+        if *seen == word {
+            return;
         }
+        *seen = word;
     }
-    settle(try_step(mm));
+    settle(try_step(args.get(0)));
 }
 
 /// The task to which an address space belongs; None while it is set up (fork, exec) or torn down.

@@ -83,6 +83,10 @@ macro_rules! for_each_setting {
             RSS_STRIDE: u32 = 8;
             /// Offset of the value in such a counter.
             RSS_COUNT: u32 = 0;
+            /// Offset in the mm of the value of MM_ANONPAGES: the three above put together.
+            ANON_AT: u32 = 0;
+            /// The same of MM_SWAPENTS.
+            SWAP_AT: u32 = 0;
             /// Index of the memory controller in css_set.subsys and cgroup.subsys times 8.
             MEMORY_SUBSYS: u32 = 0;
             /// Index of MEMCG_OOM in mem_cgroup.memory_events_local times 8.

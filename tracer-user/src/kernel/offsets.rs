@@ -50,6 +50,11 @@ pub fn resolve(btf: &Btf) -> Result<Vec<Global>, MissingField> {
     } else {
         (8, 0)
     };
+    // MM_ANONPAGES is 1 and MM_SWAPENTS is 2.
+    let counter = |member: u32| {
+        let missing = MissingField { structure: "mm_struct", field: "rss_stat" };
+        btf.offset("mm_struct", "rss_stat").map(|at| at + count + stride * member).ok_or(missing)
+    };
     let memory = btf
         .enum_value("cgroup_subsys_id", "memory_cgrp_id")
         .ok_or(MissingField { structure: "cgroup_subsys_id", field: "memory_cgrp_id" })?;
@@ -63,6 +68,8 @@ pub fn resolve(btf: &Btf) -> Result<Vec<Global>, MissingField> {
     globals.extend([
         ("RSS_STRIDE", stride),
         ("RSS_COUNT", count),
+        ("ANON_AT", counter(1)?),
+        ("SWAP_AT", counter(2)?),
         ("MEMORY_SUBSYS", memory * 8),
         ("MEMCG_OOM_EVENT", oom_event.unwrap_or(0) * 8),
         ("EXIT_HAS_GROUP_DEAD", u32::from(exit_has_group_dead)),
@@ -90,7 +97,7 @@ mod tests {
         }
         let btf = Btf::open(path).unwrap();
         let globals = resolve(&btf).unwrap();
-        assert_eq!(globals.len(), TABLE.len() + 5);
+        assert_eq!(globals.len(), TABLE.len() + 7);
         let value = |name: &str| globals.iter().find(|(global, _)| *global == name).unwrap().1;
         assert_ne!(value("TASK_TGID"), value("TASK_PID"));
         assert!(value("RSS_STRIDE") >= 8);
