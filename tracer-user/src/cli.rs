@@ -109,7 +109,7 @@ pub struct TraceArgs {
     /// Bytes of the kernel's ring buffer, a power of two of pages.
     #[arg(long, value_name = "BYTES", default_value = "2M", value_parser = parse_ring, hide = true)]
     pub ring: u64,
-    /// Hooks that must not be used, by mechanism (tp_btf, fentry, raw_tracepoint, tracepoint,
+    /// Hooks that must not be used, by mechanism (tp_btf, fentry, raw_tracepoint,
     /// kprobe, iterator).
     #[arg(long, value_name = "MECHANISM", value_delimiter = ',', hide = true)]
     pub forbid: Vec<String>,

@@ -140,7 +140,7 @@ pub struct Filters {
 pub struct Hook {
     /// Subsystem: oom, growth, reclaim, cgroup, lifecycle, signals, sweep.
     pub name: String,
-    /// `tp_btf`, `fentry`, `raw_tracepoint`, `tracepoint`, `kprobe`, `iterator`, `procfs` or `none`.
+    /// `tp_btf`, `fentry`, `raw_tracepoint`, `kprobe`, `iterator`, `procfs` or `none`.
     pub mechanism: String,
     /// `attached`, `planned`, `degraded` or `missing`.
     pub state: String,
