@@ -35,6 +35,9 @@ const HOST_INTERVAL_NS: u64 = 250_000_000;
 /// Records taken from the ring at a time, so that the pipeline keeps up.
 const BATCH: usize = 4096;
 
+/// Batches that hold every record of a ring of 2 MiB: the smallest one takes 80 bytes there.
+const ALL_BATCHES: usize = 8;
+
 /// Settings of the live source.
 #[derive(Clone, Debug)]
 pub struct LiveOptions {
@@ -133,6 +136,16 @@ impl LiveSource {
         taken > 0
     }
 
+    /// Takes all that is in the ring at the call, and little more: a storm that goes on must not
+    /// keep the reader here.
+    fn drain_all(&mut self, out: &mut Vec<Stamped>) {
+        for _ in 0..ALL_BATCHES {
+            if !self.drain(out) {
+                break;
+            }
+        }
+    }
+
     /// Lets the task iterator write what changed, or everything.
     fn sweep(&mut self, which: Sweep, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
         let (translator, cgroups) = (&mut self.translator, &mut self.cgroups);
@@ -142,7 +155,7 @@ impl LiveSource {
             Err(error) => tracing::warn!("{error}"),
         })?;
         // Who ended during the sweep says so in the ring.
-        while self.drain(out) {}
+        self.drain_all(out);
         let all = which == Sweep::All;
         let now_ns = clock::boot_ns();
         self.translator.read_unswept(all, now_ns, out);
@@ -170,11 +183,12 @@ impl LiveSource {
     /// Each interval: what moved by less than a step, losses, cgroups in use, the host.
     fn tick(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
         self.translator.set_clock();
-        while self.drain(out) {}
+        self.drain_all(out);
         let all = std::mem::take(&mut self.resync) || !self.kernel.can_sweep();
         let which = if all { Sweep::All } else { Sweep::Changed };
         self.sweep(which, out)?;
         let now_ns = clock::boot_ns();
+        self.translator.settle_kills(now_ns, out);
         for lost in self.losses.since_last(&self.kernel, self.enricher.dropped())? {
             // After a loss the model may hold processes that are gone, and miss others.
             self.resync |= lost.source.starts_with("ring:") || lost.source.starts_with("missed:");
@@ -216,7 +230,7 @@ impl LiveSource {
 
     fn answers(&mut self, out: &mut Vec<Stamped>) {
         // What happened before the answers comes before them.
-        while self.drain(out) {}
+        self.drain_all(out);
         while let Some(identity) = self.enricher.try_next() {
             self.translator.learn(&identity, clock::boot_ns(), out);
         }
@@ -258,6 +272,8 @@ impl Source for LiveSource {
     fn finish(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
         self.answers(out);
         self.tick(out)?;
+        // A group kill that may still go on is told as far as it came.
+        self.translator.settle_kills(u64::MAX, out);
         self.put_in_order(out);
         Ok(())
     }

@@ -71,9 +71,7 @@ impl Translator {
 
     /// Takes one record.
     pub fn take(&mut self, record: &Record, cgroups: &mut Cgroups, out: &mut Vec<Stamped>) {
-        if let Some((t_ns, oom)) = self.kills.settle(record.t_ns()) {
-            self.killed(t_ns, oom, out);
-        }
+        self.settle_kills(record.t_ns(), out);
         match record {
             Record::Process(record) => self.process(record, cgroups, out),
             Record::Oom(record) => {
@@ -111,6 +109,13 @@ impl Translator {
                 }
             }
             Record::CgroupPath(record) => self.cgroup_path(record, cgroups, out),
+        }
+    }
+
+    /// Tells of a group kill that has got no mark for a while, also when nothing else happens.
+    pub fn settle_kills(&mut self, now_ns: u64, out: &mut Vec<Stamped>) {
+        if let Some((t_ns, oom)) = self.kills.settle(now_ns) {
+            self.killed(t_ns, oom, out);
         }
     }
 
@@ -390,5 +395,29 @@ fn exit(record: &ProcessRecord) -> Exit {
         code: (signal == 0).then_some((record.exit_code >> 8) & 0xff),
         signal: (signal != 0).then_some(signal),
         peak_bytes: (record.peak_bytes != 0).then_some(record.peak_bytes),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tracer_ebpf::{OomLevel, OomRecord, Task};
+
+    #[test]
+    fn a_group_kill_is_told_though_nothing_follows() {
+        let mut mark = OomRecord {
+            victim: Task { tgid: 7, tid: 7, ..Task::default() },
+            ..OomRecord::default()
+        };
+        mark.head.t_ns = 1_000;
+        mark.levels[0] = OomLevel { cgroup_id: 1, oom_group: 1, ..OomLevel::default() };
+        let mut translator = Translator::default();
+        let (mut cgroups, mut out) = (Cgroups::detect(), Vec::new());
+        translator.take(&Record::Oom(mark), &mut cgroups, &mut out);
+        assert!(out.is_empty(), "more marks may follow");
+        translator.settle_kills(u64::MAX, &mut out);
+        assert_eq!(out.len(), 1);
+        assert!(matches!(&out[0].event, Event::Oom(oom) if oom.victims[0].tgid == 7));
+        assert_eq!(out[0].t_ns, 1_000);
     }
 }
