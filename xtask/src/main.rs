@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, build, run, test, lint, bench and dist, one file each.
+//! `cargo xtask`: set-up, build, run, test, lint, bench, dist and vm, one file (or folder) each.
 
 mod bench;
 mod build;
@@ -12,6 +12,7 @@ mod run;
 mod setup;
 mod test;
 mod toolchain;
+mod vm;
 mod workspace;
 
 use clap::{Parser, Subcommand};
@@ -52,6 +53,9 @@ enum Command {
         #[arg(last = true)]
         args: Vec<std::ffi::OsString>,
     },
+    /// Run the kernel tests in real kernels, from 5.10 to the newest, in QEMU
+    #[command(after_help = vm::EXAMPLES)]
+    Vm(vm::Args),
     /// Make target/dist: the stripped static binary and its manual pages
     Dist,
 }
@@ -64,6 +68,7 @@ fn main() -> std::process::ExitCode {
         Command::Test => test::execute(&workspace),
         Command::Lint => lint::execute(&workspace),
         Command::Bench { which, args } => bench::execute(&workspace, which, &args),
+        Command::Vm(args) => vm::execute(&workspace, &args),
         Command::Dist => dist::execute(&workspace),
     });
     match outcome {

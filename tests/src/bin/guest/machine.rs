@@ -1,0 +1,136 @@
+//! Sets a virtual machine up as its first process: mounts, cgroups, swap; hands the results back
+//! on a raw disk, and switches off.
+
+use std::fs::{self, File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::order::{Cgroup, Plan, Said};
+use crate::{read, run, say};
+
+const OURS: &str = "/rampage";
+const CGROUPS: &str = "/sys/fs/cgroup";
+/// The machine's second serial port; the first is the kernel's console.
+const PORT: &str = "/dev/ttyS1";
+
+/// Does all that this machine is for; never returns.
+pub fn live() -> ! {
+    if let Err(error) = work() {
+        eprintln!("guest: {error:#}");
+    }
+    fs::write("/proc/sysrq-trigger", "o").ok();
+    loop {
+        std::thread::park();
+    }
+}
+
+fn work() -> Result<()> {
+    mount("proc", "proc", "/proc", "")?;
+    mount("sysfs", "sysfs", "/sys", "")?;
+    if !Path::new(PORT).exists() {
+        mount("devtmpfs", "devtmpfs", "/dev", "")?;
+    }
+    let mut port = OpenOptions::new().write(true).open(PORT).context(PORT)?;
+    let outcome = told(&mut port);
+    if let Err(error) = &outcome {
+        say(&mut port, &Said::Broken(&format!("{error:#}")))?;
+    }
+    outcome
+}
+
+fn told(port: &mut File) -> Result<()> {
+    let line = fs::read_to_string("/proc/cmdline")?;
+    let name = line.split_whitespace().find_map(|word| word.strip_prefix("rampage_plan="));
+    let name = name.context("no rampage_plan on the kernel's command line")?;
+    let plan = read(&Path::new(OURS).join("plans").join(name))?;
+    set_up(&plan)?;
+    let out = Path::new(OURS).join("out");
+    let work = Path::new(OURS).join("work");
+    for folder in [&out.join("traces"), &work] {
+        fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    }
+    std::env::set_current_dir(&work)?;
+    run::all(&plan, port)?;
+    if plan.record {
+        let mut record = Command::new(Path::new(OURS).join("tests/kernel_facts"));
+        run::program(&plan, record.arg(out.join("record")))?;
+    }
+    let mut pack = Command::new("tar");
+    pack.arg("-cf").arg(disk("out")?).arg("-C").arg(&out).arg(".");
+    run::program(&plan, &mut pack)?;
+    say(port, &Said::Finished {})
+}
+
+fn set_up(plan: &Plan) -> Result<()> {
+    fs::create_dir_all("/dev/shm")?;
+    fs::create_dir_all("/dev/pts")?;
+    mount("tmpfs", "tmpfs", "/dev/shm", "")?;
+    mount("devpts", "devpts", "/dev/pts", "")?;
+    mount("tmpfs", "tmpfs", "/run", "")?;
+    mount("tracefs", "tracefs", "/sys/kernel/tracing", "")?;
+    mount("bpf", "bpf", "/sys/fs/bpf", "")?;
+    match plan.cgroup {
+        Cgroup::V2 => {
+            mount("cgroup2", "cgroup2", CGROUPS, "")?;
+            let control = format!("{CGROUPS}/cgroup.subtree_control");
+            fs::write(&control, "+memory +pids +cpu").context(control)?;
+        }
+        Cgroup::V1 | Cgroup::Hybrid => {
+            mount("tmpfs", "tmpfs", CGROUPS, "")?;
+            for controller in ["memory", "pids"] {
+                mount("cgroup", "cgroup", &format!("{CGROUPS}/{controller}"), controller)?;
+            }
+            if plan.cgroup == Cgroup::Hybrid {
+                mount("cgroup2", "cgroup2", &format!("{CGROUPS}/unified"), "")?;
+            }
+        }
+    }
+    if plan.swap {
+        let disk = disk("swap")?;
+        for program in ["mkswap", "swapon"] {
+            run::program(plan, Command::new(program).arg(&disk))?;
+        }
+    }
+    if plan.hide_btf {
+        mount("tmpfs", "tmpfs", "/sys/kernel/btf", "")?;
+    }
+    Ok(())
+}
+
+/// Mounts a file system, in a folder that is made when missing.
+fn mount(kind: &str, source: &str, place: &str, options: &str) -> Result<()> {
+    if !Path::new(place).exists() {
+        fs::create_dir_all(place).with_context(|| place.to_owned())?;
+    }
+    let mut mount = Command::new("/bin/mount");
+    mount.args(["-n", "-t", kind, source, place]);
+    if !options.is_empty() {
+        mount.args(["-o", options]);
+    }
+    let output = mount.output().context("mount")?;
+    if !output.status.success() {
+        bail!("mounting {place}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(())
+}
+
+/// The NVMe disk with this serial number: their order is not certain.
+fn disk(serial: &str) -> Result<PathBuf> {
+    for entry in fs::read_dir("/sys/class/nvme")? {
+        let controller = entry?.path();
+        let found = fs::read_to_string(controller.join("serial")).unwrap_or_default();
+        if found.trim() != serial {
+            continue;
+        }
+        for entry in fs::read_dir(&controller)? {
+            let name = entry?.file_name();
+            let node = Path::new("/dev").join(&name);
+            if name.to_string_lossy().starts_with("nvme") && node.exists() {
+                return Ok(node);
+            }
+        }
+    }
+    bail!("there is no disk with the serial number {serial}")
+}

@@ -1,0 +1,338 @@
+//! `cargo xtask vm`: the kernel tests in real kernels, from Debian's packages, in QEMU.
+//!
+//! [`catalog`] reads which machines there are, [`kernels`] fetches, [`image`] makes the disk,
+//! [`plan`] is what a guest is told and says, [`qemu`] boots one, [`table`] shows what came of it,
+//! [`replay`] replays the guests' traces here. The other side is `tests/src/bin/guest`.
+
+mod catalog;
+mod image;
+mod kernels;
+mod plan;
+mod qemu;
+mod replay;
+mod table;
+
+use std::collections::VecDeque;
+use std::fs;
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use anyhow::{Context, bail, ensure};
+
+use self::catalog::{Catalog, Choice, Run};
+use self::image::Programs;
+use self::kernels::{Store, Unpacked};
+use self::plan::{Ended, Outcome, Plan, Said};
+use self::table::Table;
+use crate::workspace::{Workspace, as_root};
+use crate::{debian, setup};
+
+/// The emulator, and what makes the guests' disk.
+const PACKAGES: [&str; 4] = ["qemu-system-x86", "mmdebstrap", "e2fsprogs", "binutils"];
+
+/// How the host is called beside the kernels.
+const HOST: &str = "host";
+
+/// Arguments of `cargo xtask vm`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Run everything: every test, kernel and guest, and the tests on this host
+    #[arg(long)]
+    all: bool,
+    /// Only this kernel (5.10, 6.1, 6.12, newest); may be given again
+    #[arg(long, value_name = "NAME")]
+    kernel: Vec<String>,
+    /// Only this guest (v2, v1, swap, …); may be given again
+    #[arg(long, value_name = "NAME")]
+    guest: Vec<String>,
+    /// Only tests whose name contains this; may be given again
+    #[arg(long, value_name = "FILTER")]
+    test: Vec<String>,
+    /// List what would run, and run nothing
+    #[arg(long)]
+    list: bool,
+    /// Fetch the kernels anew, also when they are there
+    #[arg(long)]
+    refresh: bool,
+    /// Do not fetch this kernel: take the one that is there, else go without
+    #[arg(long, value_name = "NAME")]
+    offline: Vec<String>,
+    /// Virtualise by KVM instead of emulating: quicker, where KVM works
+    #[arg(long)]
+    kvm: bool,
+    /// How many guests at a time [default: as many as this host has CPUs]
+    #[arg(long, value_name = "N")]
+    jobs: Option<usize>,
+}
+
+/// Examples for the help.
+pub const EXAMPLES: &str = "\
+Examples:
+  cargo xtask vm                               the quick set
+  cargo xtask vm --all                         everything
+  cargo xtask vm --kernel 5.10 --test rungs::  some tests, on one kernel
+  cargo xtask vm --list";
+
+/// What was found of one run.
+struct Report {
+    run: Run,
+    tests: Vec<Ended>,
+    /// Why the guest itself failed.
+    error: Option<String>,
+}
+
+/// Sets up and runs guests.
+pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
+    let catalog = Catalog::read(workspace)?;
+    setup::execute(workspace)?;
+    let programs = Programs::build(workspace)?;
+    let tests = programs.list()?;
+    let choice = Choice {
+        all: args.all,
+        kernels: args.kernel.clone(),
+        guests: args.guest.clone(),
+        tests: args.test.clone(),
+    };
+    let runs = catalog.select(&choice, &tests)?;
+    if args.list {
+        return list(&runs);
+    }
+    let bench = Bench::set_up(workspace, &catalog, runs, args)?;
+    let mut table = Table::default();
+    if args.all {
+        table.add(HOST, &on_host(workspace, &programs, &tests)?);
+    }
+    let reports = bench.run(workspace, &programs, args)?;
+    let mut failures = Vec::new();
+    for report in &reports {
+        table.add(&report.run.name(), &report.tests);
+        failures.extend(report.error.clone());
+        let folder = bench.results(&report.run);
+        failures.extend(replay::differences(workspace, &report.run.name(), &folder)?);
+    }
+    table.print(&mut std::io::stdout())?;
+    fs::write(bench.folder.join("table.txt"), table.to_string()).context("writing the table")?;
+    let nowhere = table.ran_nowhere(reports.iter().flat_map(|report| &report.run.tests));
+    println!();
+    if nowhere.is_empty() {
+        println!("every one of these tests ran somewhere");
+    } else {
+        println!("ran nowhere: {}", nowhere.join(", "));
+    }
+    for failure in &failures {
+        println!("\n{failure}");
+    }
+    let (passed, failed) = table.count();
+    println!("\n{passed} passed, {} failed", failed + failures.len());
+    ensure!(failed == 0 && failures.is_empty(), "not every guest held");
+    ensure!(passed > 0, "no test ran");
+    ensure!(!args.all || nowhere.is_empty(), "some tests ran nowhere");
+    Ok(())
+}
+
+/// Boots each kernel once and gives the folder with what it recorded: NAME/support.json and
+/// NAME/btf.zst.
+pub fn record(workspace: &Workspace, args: &Args) -> anyhow::Result<PathBuf> {
+    let catalog = Catalog::read(workspace)?;
+    setup::execute(workspace)?;
+    let programs = Programs::build(workspace)?;
+    let mut runs = catalog.recorders();
+    runs.retain(|run| args.kernel.is_empty() || args.kernel.contains(&run.kernel.name));
+    let bench = Bench::set_up(workspace, &catalog, runs, args)?;
+    let reports = bench.run(workspace, &programs, args)?;
+    let folder = bench.folder.join("recorded");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    }
+    fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+    for report in reports {
+        if let Some(error) = report.error {
+            bail!("{error}");
+        }
+        let recorded = bench.results(&report.run).join("record");
+        let to = folder.join(&report.run.kernel.name);
+        fs::rename(&recorded, &to).with_context(|| recorded.display().to_string())?;
+    }
+    Ok(folder)
+}
+
+/// Everything that guests need, ready.
+struct Bench {
+    folder: PathBuf,
+    root: PathBuf,
+    guests: Vec<(Run, Unpacked)>,
+    kvm: bool,
+}
+
+impl Bench {
+    fn set_up(
+        workspace: &Workspace,
+        catalog: &Catalog,
+        runs: Vec<Run>,
+        args: &Args,
+    ) -> anyhow::Result<Self> {
+        kernels::check_apt()?;
+        debian::ensure(&PACKAGES, "booting kernels")?;
+        let folder = workspace.target.join("vm");
+        let store = Store::open(&folder)?;
+        let mut updated = false;
+        let mut kernels: Vec<Unpacked> = Vec::new();
+        for kernel in catalog.kernels() {
+            if !runs.iter().any(|run| run.kernel.name == kernel.name) {
+                continue;
+            }
+            let offline = args.offline.contains(&kernel.name);
+            let there = store.unpacked(kernel).filter(|_| offline || !args.refresh);
+            if let Some(there) = there {
+                kernels.push(there);
+            } else if offline {
+                eprintln!("vm: kernel {} is not there: going without it", kernel.name);
+            } else {
+                if !updated {
+                    eprintln!("vm: fetching kernels");
+                    store.update(catalog.kernels())?;
+                    updated = true;
+                }
+                kernels.push(store.fetch(kernel)?);
+            }
+        }
+        for kernel in &kernels {
+            eprintln!("vm: kernel {} is {}", kernel.name, kernel.release);
+        }
+        let root = image::root(catalog, &folder)?;
+        let guests: Vec<_> = runs
+            .into_iter()
+            .filter_map(|run| {
+                let kernel = kernels.iter().find(|kernel| kernel.name == run.kernel.name)?;
+                Some((run, kernel.clone()))
+            })
+            .collect();
+        ensure!(!guests.is_empty(), "none of the kernels is there");
+        Ok(Self { folder, root, guests, kvm: args.kvm })
+    }
+
+    fn results(&self, run: &Run) -> PathBuf {
+        self.folder.join("results").join(run.name().replace('/', "-"))
+    }
+
+    /// Runs all guests, as many at a time as there are CPUs, those with most tests first.
+    fn run(
+        &self,
+        workspace: &Workspace,
+        programs: &Programs,
+        args: &Args,
+    ) -> anyhow::Result<Vec<Report>> {
+        let runs: Vec<Run> = self.guests.iter().map(|(run, _)| run.clone()).collect();
+        let disk = image::disk(workspace, &self.root, &self.folder, programs, &runs)?;
+        let mut queue: VecDeque<_> = (0..self.guests.len()).collect();
+        queue.make_contiguous().sort_by_key(|&index| std::cmp::Reverse(runs[index].tests.len()));
+        let queue = Mutex::new(queue);
+        let reports = Mutex::new(Vec::new());
+        let cpus = thread::available_parallelism().map_or(1, usize::from);
+        thread::scope(|scope| {
+            for _ in 0..args.jobs.unwrap_or(cpus).clamp(1, self.guests.len()) {
+                scope.spawn(|| {
+                    while let Some(index) = lock(&queue).pop_front() {
+                        let report = self.run_one(&self.guests[index], &disk);
+                        lock(&reports).push((index, report));
+                    }
+                });
+            }
+        });
+        let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
+        reports.sort_by_key(|(index, _)| *index);
+        Ok(reports.into_iter().map(|(_, report)| report).collect())
+    }
+
+    fn run_one(&self, (run, kernel): &(Run, Unpacked), disk: &Path) -> Report {
+        let name = run.name();
+        let folder = self.results(run);
+        let started = Instant::now();
+        let mut tests = Vec::new();
+        let machine = qemu::Machine { kernel: &kernel.image, disk, folder, kvm: self.kvm };
+        let outcome = machine.run(run, |said| hear(&name, said, &mut tests));
+        let took = started.elapsed().as_secs();
+        let missing = run.tests.len() - tests.len();
+        let error = match outcome {
+            Err(error) => Some(format!("{name}: {error:#}")),
+            Ok(()) if missing > 0 => Some(format!("{name}: {missing} tests did not run")),
+            Ok(()) => None,
+        };
+        match &error {
+            Some(error) => println!("{error}"),
+            None => println!("{name}: finished in {took} s"),
+        }
+        Report { run: run.clone(), tests, error }
+    }
+}
+
+/// Shows what a machine says as a test harness would, and keeps the outcomes.
+fn hear(machine: &str, said: Said, tests: &mut Vec<Ended>) {
+    let Said::End(ended) = said else { return };
+    let Ended { name, outcome, seconds, text } = &ended;
+    let outcome = match outcome {
+        Outcome::Ok => "ok".to_owned(),
+        Outcome::Failed => "FAILED".to_owned(),
+        Outcome::Skipped => format!("skipped: needs {text}"),
+    };
+    let mut shown = format!("{machine}: test {name} ... {outcome} ({seconds:.1} s)\n");
+    if ended.outcome == Outcome::Failed {
+        for line in text.lines() {
+            shown.push_str("    ");
+            shown.extend(line.chars().filter(|c| !c.is_control()));
+            shown.push('\n');
+        }
+    }
+    let mut out = std::io::stdout().lock();
+    // A closed output is no reason to stop a guest half way.
+    let _ = out.write_all(shown.as_bytes()).and_then(|()| out.flush());
+    tests.push(ended);
+}
+
+/// The same tests on this host, as root.
+fn on_host(
+    workspace: &Workspace,
+    programs: &Programs,
+    tests: &[String],
+) -> anyhow::Result<Vec<Ended>> {
+    let guest = programs.others.iter().find(|(name, _)| name == "guest");
+    let (_, guest) = guest.context("cargo built no program called guest")?;
+    let path = workspace.target.join("vm/plan-host.json");
+    let plan = Plan::on_host(tests, programs, &workspace.rampage());
+    fs::write(&path, serde_json::to_vec(&plan)?).with_context(|| path.display().to_string())?;
+    let mut command = as_root(guest)?;
+    command.arg(&path).stdin(Stdio::null()).stdout(Stdio::piped());
+    command.current_dir(&workspace.target);
+    let mut child = command.spawn().context("starting the tests on this host")?;
+    let stdout = child.stdout.take().context("no output of the tests")?;
+    let mut ended = Vec::new();
+    let mut finished = false;
+    for said in BufReader::new(stdout).lines() {
+        match serde_json::from_str(&said.context("reading the tests' output")?)? {
+            Said::Finished {} => finished = true,
+            said => hear(HOST, said, &mut ended),
+        }
+    }
+    let status = child.wait().context("waiting for the tests on this host")?;
+    ensure!(finished && status.success(), "the tests on this host did not finish: {status}");
+    Ok(ended)
+}
+
+fn list(runs: &[Run]) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    for run in runs {
+        writeln!(out, "{} (lacks {})", run.name(), run.lacks().join(", "))?;
+        for test in &run.tests {
+            writeln!(out, "    {test}")?;
+        }
+    }
+    Ok(())
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
