@@ -1,21 +1,22 @@
 //! `cargo xtask vm`: the kernel tests in real kernels, from Debian's packages, in QEMU.
 //!
 //! [`catalog`] reads which machines there are, [`kernels`] fetches, [`image`] makes the disk,
-//! [`plan`] is what a guest is told and says, [`qemu`] boots one, [`table`] shows what came of it,
+//! [`platform`] knows the architectures, [`plan`] is what a guest is told and says, [`qemu`] boots one, [`table`] shows what came of it,
 //! [`replay`] replays the guests' traces here. The other side is `tests/src/bin/guest`.
 
 mod catalog;
 mod image;
 mod kernels;
 mod plan;
+mod platform;
 mod qemu;
 mod replay;
 mod table;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -27,12 +28,14 @@ use self::catalog::{Catalog, Choice, Run};
 use self::image::Programs;
 use self::kernels::{Store, Unpacked};
 use self::plan::{Ended, Outcome, Plan, Said};
+use self::platform::Arch;
 use self::table::Table;
+use crate::toolchain::Rustc;
 use crate::workspace::{Workspace, as_root};
 use crate::{debian, setup};
 
-/// The emulator, and what makes the guests' disk.
-const PACKAGES: [&str; 4] = ["qemu-system-x86", "mmdebstrap", "e2fsprogs", "binutils"];
+/// What makes the guests' disk; the emulator is that of [`Arch::packages`].
+const PACKAGES: [&str; 4] = ["mmdebstrap", "e2fsprogs", "binutils", "debian-archive-keyring"];
 
 /// How the host is called beside the kernels.
 const HOST: &str = "host";
@@ -89,7 +92,7 @@ struct Report {
 pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
     let catalog = Catalog::read(workspace)?;
     setup::execute(workspace)?;
-    let programs = Programs::build(workspace)?;
+    let programs = Programs::build(workspace, Arch::native())?;
     let tests = programs.list()?;
     let choice = Choice {
         all: args.all,
@@ -101,12 +104,12 @@ pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
     if args.list {
         return list(&runs);
     }
-    let bench = Bench::set_up(workspace, &catalog, runs, args)?;
+    let bench = Bench::set_up(workspace, &catalog, runs, &programs, args)?;
     let mut table = Table::default();
     if args.all {
         table.add(HOST, &on_host(workspace, &programs, &tests)?);
     }
-    let reports = bench.run(workspace, &programs, args)?;
+    let reports = bench.run(args);
     let mut failures = Vec::new();
     for report in &reports {
         table.add(&report.run.name(), &report.tests);
@@ -139,11 +142,11 @@ pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
 pub fn record(workspace: &Workspace, args: &Args) -> anyhow::Result<PathBuf> {
     let catalog = Catalog::read(workspace)?;
     setup::execute(workspace)?;
-    let programs = Programs::build(workspace)?;
+    let programs = Programs::build(workspace, Arch::native())?;
     let mut runs = catalog.recorders();
     runs.retain(|run| args.kernel.is_empty() || args.kernel.contains(&run.kernel.name));
-    let bench = Bench::set_up(workspace, &catalog, runs, args)?;
-    let reports = bench.run(workspace, &programs, args)?;
+    let bench = Bench::set_up(workspace, &catalog, runs, &programs, args)?;
+    let reports = bench.run(args);
     let folder = bench.folder.join("recorded");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
@@ -163,56 +166,58 @@ pub fn record(workspace: &Workspace, args: &Args) -> anyhow::Result<PathBuf> {
 /// Everything that guests need, ready.
 struct Bench {
     folder: PathBuf,
-    root: PathBuf,
-    guests: Vec<(Run, Unpacked)>,
+    guests: Vec<Guest>,
     kvm: bool,
 }
 
+/// A guest with what it boots.
+struct Guest {
+    run: Run,
+    kernel: Unpacked,
+    disk: PathBuf,
+}
+
 impl Bench {
+    /// Fetches and builds for `runs`; `native` are the programs of this host's architecture.
     fn set_up(
         workspace: &Workspace,
         catalog: &Catalog,
         runs: Vec<Run>,
+        native: &Programs,
         args: &Args,
     ) -> anyhow::Result<Self> {
+        let arches: BTreeSet<Arch> = runs.iter().map(|run| run.kernel.arch).collect();
         kernels::check_apt()?;
-        debian::ensure(&PACKAGES, "booting kernels")?;
+        let mut packages: Vec<String> = PACKAGES.map(str::to_owned).into();
+        packages.extend(arches.iter().flat_map(|arch| arch.packages()));
+        let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+        debian::ensure(&packages, "booting kernels")?;
         let folder = workspace.target.join("vm");
-        let store = Store::open(&folder)?;
-        let mut updated = false;
-        let mut kernels: Vec<Unpacked> = Vec::new();
-        for kernel in catalog.kernels() {
-            if !runs.iter().any(|run| run.kernel.name == kernel.name) {
-                continue;
-            }
-            let offline = args.offline.contains(&kernel.name);
-            let there = store.unpacked(kernel).filter(|_| offline || !args.refresh);
-            if let Some(there) = there {
-                kernels.push(there);
-            } else if offline {
-                eprintln!("vm: kernel {} is not there: going without it", kernel.name);
+        let mut guests = Vec::new();
+        for arch in arches {
+            let of_arch = |run: &&Run| run.kernel.arch == arch;
+            let runs: Vec<Run> = runs.iter().filter(of_arch).cloned().collect();
+            let kernels = fetch(&Store::open(&folder), catalog, &runs, arch, args)?;
+            let foreign;
+            let programs = if arch.is_native() {
+                native
             } else {
-                if !updated {
-                    eprintln!("vm: fetching kernels");
-                    store.update(catalog.kernels())?;
-                    updated = true;
+                Rustc::probe(workspace)?.ensure_target(workspace, &arch.triple())?;
+                foreign = Programs::build(workspace, arch)?;
+                &foreign
+            };
+            let folder = folder.join(arch.debian());
+            fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            let root = image::root(catalog, &folder, arch)?;
+            let disk = image::disk(workspace, &root, &folder, programs, &runs)?;
+            for run in runs {
+                if let Some(kernel) = kernels.iter().find(|kernel| kernel.name == run.kernel.name) {
+                    guests.push(Guest { run, kernel: kernel.clone(), disk: disk.clone() });
                 }
-                kernels.push(store.fetch(kernel)?);
             }
         }
-        for kernel in &kernels {
-            eprintln!("vm: kernel {} is {}", kernel.name, kernel.release);
-        }
-        let root = image::root(catalog, &folder)?;
-        let guests: Vec<_> = runs
-            .into_iter()
-            .filter_map(|run| {
-                let kernel = kernels.iter().find(|kernel| kernel.name == run.kernel.name)?;
-                Some((run, kernel.clone()))
-            })
-            .collect();
         ensure!(!guests.is_empty(), "none of the kernels is there");
-        Ok(Self { folder, root, guests, kvm: args.kvm })
+        Ok(Self { folder, guests, kvm: args.kvm })
     }
 
     fn results(&self, run: &Run) -> PathBuf {
@@ -220,24 +225,18 @@ impl Bench {
     }
 
     /// Runs all guests, as many at a time as there are CPUs, those with most tests first.
-    fn run(
-        &self,
-        workspace: &Workspace,
-        programs: &Programs,
-        args: &Args,
-    ) -> anyhow::Result<Vec<Report>> {
-        let runs: Vec<Run> = self.guests.iter().map(|(run, _)| run.clone()).collect();
-        let disk = image::disk(workspace, &self.root, &self.folder, programs, &runs)?;
-        let mut queue: VecDeque<_> = (0..self.guests.len()).collect();
-        queue.make_contiguous().sort_by_key(|&index| std::cmp::Reverse(runs[index].tests.len()));
-        let queue = Mutex::new(queue);
+    fn run(&self, args: &Args) -> Vec<Report> {
+        let mut queue: Vec<usize> = (0..self.guests.len()).collect();
+        queue.sort_by_key(|&index| std::cmp::Reverse(self.guests[index].run.tests.len()));
+        let queue = Mutex::new(VecDeque::from(queue));
         let reports = Mutex::new(Vec::new());
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         thread::scope(|scope| {
             for _ in 0..args.jobs.unwrap_or(cpus).clamp(1, self.guests.len()) {
                 scope.spawn(|| {
-                    while let Some(index) = lock(&queue).pop_front() {
-                        let report = self.run_one(&self.guests[index], &disk);
+                    loop {
+                        let Some(index) = lock(&queue).pop_front() else { return };
+                        let report = self.run_one(&self.guests[index]);
                         lock(&reports).push((index, report));
                     }
                 });
@@ -245,10 +244,10 @@ impl Bench {
         });
         let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
         reports.sort_by_key(|(index, _)| *index);
-        Ok(reports.into_iter().map(|(_, report)| report).collect())
+        reports.into_iter().map(|(_, report)| report).collect()
     }
 
-    fn run_one(&self, (run, kernel): &(Run, Unpacked), disk: &Path) -> Report {
+    fn run_one(&self, Guest { run, kernel, disk }: &Guest) -> Report {
         let name = run.name();
         let folder = self.results(run);
         let started = Instant::now();
@@ -268,6 +267,41 @@ impl Bench {
         }
         Report { run: run.clone(), tests, error }
     }
+}
+
+/// The kernels of `runs`, fetched when they are not there.
+fn fetch(
+    store: &Store,
+    catalog: &Catalog,
+    runs: &[Run],
+    arch: Arch,
+    args: &Args,
+) -> anyhow::Result<Vec<Unpacked>> {
+    let mut updated = false;
+    let mut kernels: Vec<Unpacked> = Vec::new();
+    for kernel in catalog.kernels() {
+        if !runs.iter().any(|run| run.kernel.name == kernel.name) {
+            continue;
+        }
+        let offline = args.offline.contains(&kernel.name);
+        let there = store.unpacked(kernel).filter(|_| offline || !args.refresh);
+        if let Some(there) = there {
+            kernels.push(there);
+        } else if offline {
+            eprintln!("vm: kernel {} is not there: going without it", kernel.name);
+        } else {
+            if !updated {
+                eprintln!("vm: fetching kernels");
+                store.update(catalog.kernels(), arch)?;
+                updated = true;
+            }
+            kernels.push(store.fetch(kernel)?);
+        }
+    }
+    for kernel in &kernels {
+        eprintln!("vm: kernel {} is {}", kernel.name, kernel.release);
+    }
+    Ok(kernels)
 }
 
 /// Shows what a machine says as a test harness would, and keeps the outcomes.

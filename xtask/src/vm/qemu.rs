@@ -77,26 +77,21 @@ impl Machine<'_> {
 
     /// QEMU, which the kernel kills when this thread ends, however it ends.
     fn command(&self, run: &Run, console: &Path, out: &Path) -> Command {
+        let arch = run.kernel.arch;
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35"]);
-        // QEMU 7.2 emulates cmpxchg16b and more than one thread wrongly: guests crashed.
-        let (accelerator, cpu) = match self.kvm {
-            true => ("kvm", "host"),
-            false => ("tcg,thread=single", "max,-cx16"),
-        };
-        command.args(["-accel", accelerator, "-cpu", cpu]);
+        command.args(["--pdeathsig", "KILL"]);
+        command.args(arch.qemu(self.kvm, &format!("file:{}", console.display())));
         command.args(["-smp", &run.guest.cpus.to_string()]);
         command.args(["-m", &run.guest.memory_mib.to_string()]);
         command.args(["-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot"]);
-        command.arg("-serial").arg(format!("file:{}", console.display()));
-        command.args(["-serial", "stdio"]);
         command.args(disk(self.disk, "root", "snapshot=on"));
         command.args(disk(out, "out", "cache=unsafe"));
         command.arg("-kernel").arg(self.kernel);
         let plan = run.name().replace('/', "-");
+        let (console, port) = arch.ports();
         command.arg("-append").arg(format!(
-            "console=ttyS0 loglevel=4 panic=-1 oops=panic root=PARTUUID={DISK_ID:08x}-01 rootwait \
-             rw init={INSIDE}/tests/guest rampage_plan={plan} {}",
+            "console={console} loglevel=4 panic=-1 oops=panic root=PARTUUID={DISK_ID:08x}-01 rootwait \
+             rw init={INSIDE}/tests/guest rampage_plan={plan} rampage_port={port} {}",
             run.guest.command_line
         ));
         command

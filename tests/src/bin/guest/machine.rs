@@ -12,8 +12,6 @@ use crate::{read, run, say};
 
 const OURS: &str = "/rampage";
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// The machine's second serial port; the first is the kernel's console.
-const PORT: &str = "/dev/ttyS1";
 
 /// Does all that this machine is for; never returns.
 pub fn live() -> ! {
@@ -29,10 +27,13 @@ pub fn live() -> ! {
 fn work() -> Result<()> {
     mount("proc", "proc", "/proc", "")?;
     mount("sysfs", "sysfs", "/sys", "")?;
-    if !Path::new(PORT).exists() {
+    if !Path::new("/dev/null").exists() {
         mount("devtmpfs", "devtmpfs", "/dev", "")?;
     }
-    let mut port = OpenOptions::new().write(true).open(PORT).context(PORT)?;
+    // The machine's second serial port; the first is the kernel's console.
+    let port = Path::new("/dev").join(parameter("rampage_port")?);
+    let mut port =
+        OpenOptions::new().write(true).open(&port).with_context(|| port.display().to_string())?;
     let outcome = told(&mut port);
     if let Err(error) = &outcome {
         say(&mut port, &Said::Broken(&format!("{error:#}")))?;
@@ -41,10 +42,7 @@ fn work() -> Result<()> {
 }
 
 fn told(port: &mut File) -> Result<()> {
-    let line = fs::read_to_string("/proc/cmdline")?;
-    let name = line.split_whitespace().find_map(|word| word.strip_prefix("rampage_plan="));
-    let name = name.context("no rampage_plan on the kernel's command line")?;
-    let plan = read(&Path::new(OURS).join("plans").join(name))?;
+    let plan = read(&Path::new(OURS).join("plans").join(parameter("rampage_plan")?))?;
     set_up(&plan)?;
     let out = Path::new(OURS).join("out");
     let work = Path::new(OURS).join("work");
@@ -61,6 +59,13 @@ fn told(port: &mut File) -> Result<()> {
     pack.arg("-cf").arg(disk("out")?).arg("-C").arg(&out).arg(".");
     run::program(&plan, &mut pack)?;
     say(port, &Said::Finished {})
+}
+
+/// A word of the kernel's command line.
+fn parameter(name: &str) -> Result<String> {
+    let line = fs::read_to_string("/proc/cmdline")?;
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    value.map(str::to_owned).with_context(|| format!("no {name} on the kernel's command line"))
 }
 
 fn set_up(plan: &Plan) -> Result<()> {
