@@ -90,37 +90,22 @@ impl Arch {
         workspace.target.join(self.triple()).join("release/rampage")
     }
 
-    /// QEMU with a machine and a CPU that all the kernels run on, and its two serial ports: the
-    /// kernel's console to `console`, our words to standard output.
-    pub fn qemu(self, kvm: bool, console: &str) -> Vec<String> {
+    /// QEMU with a machine and a CPU that all the kernels run on.
+    pub fn qemu(self, kvm: bool) -> [&'static str; 7] {
         // QEMU 7.2 emulates cmpxchg16b and more than one thread wrongly: guests crashed.
         let (program, machine, cpu) = match self {
             Self::Amd64 => ("qemu-system-x86_64", "q35", "max,-cx16"),
             Self::Arm64 => ("qemu-system-aarch64", "virt", "max"),
         };
-        let (accelerator, cpu) = match kvm {
-            true => ("kvm", "host"),
-            false => ("tcg,thread=single", cpu),
-        };
-        let mut words: Vec<String> =
-            [program, "-M", machine, "-accel", accelerator, "-cpu", cpu, "-serial", console]
-                .map(str::to_owned)
-                .into();
-        match self {
-            Self::Amd64 => words.extend(["-serial", "stdio"].map(str::to_owned)),
-            Self::Arm64 => words.extend(
-                ["-chardev", "stdio,id=say", "-device", "pci-serial,chardev=say"]
-                    .map(str::to_owned),
-            ),
-        }
-        words
+        let (accelerator, cpu) = if kvm { ("kvm", "host") } else { ("tcg,thread=single", cpu) };
+        [program, "-M", machine, "-accel", accelerator, "-cpu", cpu]
     }
 
-    /// The two serial ports as the guest knows them: the console, and ours.
-    pub fn ports(self) -> (&'static str, &'static str) {
+    /// The serial port as the kernel calls it.
+    pub fn console(self) -> &'static str {
         match self {
-            Self::Amd64 => ("ttyS0", "ttyS1"),
-            Self::Arm64 => ("ttyAMA0", "ttyS0"),
+            Self::Amd64 => "ttyS0",
+            Self::Arm64 => "ttyAMA0",
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::{read, run, say};
 
 const OURS: &str = "/rampage";
 const CGROUPS: &str = "/sys/fs/cgroup";
+const CONSOLE: &str = "/dev/console";
 
 /// Does all that this machine is for; never returns.
 pub fn live() -> ! {
@@ -30,10 +31,9 @@ fn work() -> Result<()> {
     if !Path::new("/dev/null").exists() {
         mount("devtmpfs", "devtmpfs", "/dev", "")?;
     }
-    // The machine's second serial port; the first is the kernel's console.
-    let port = Path::new("/dev").join(parameter("rampage_port")?);
-    let mut port =
-        OpenOptions::new().write(true).open(&port).with_context(|| port.display().to_string())?;
+    // The port is the kernel's console too: from here on only a panic may write to it.
+    fs::write("/proc/sys/kernel/printk", "1").context("/proc/sys/kernel/printk")?;
+    let mut port = OpenOptions::new().write(true).open(CONSOLE).context(CONSOLE)?;
     let outcome = told(&mut port);
     if let Err(error) = &outcome {
         say(&mut port, &Said::Broken(&format!("{error:#}")))?;
@@ -121,20 +121,15 @@ fn mount(kind: &str, source: &str, place: &str, options: &str) -> Result<()> {
     Ok(())
 }
 
-/// The NVMe disk with this serial number: their order is not certain.
+/// The NVMe disk with this serial number: their order is not certain. Its device is the controller,
+/// or the subsystem where a kernel knows of several paths; both have the number.
 fn disk(serial: &str) -> Result<PathBuf> {
-    for entry in fs::read_dir("/sys/class/nvme")? {
-        let controller = entry?.path();
-        let found = fs::read_to_string(controller.join("serial")).unwrap_or_default();
-        if found.trim() != serial {
-            continue;
-        }
-        for entry in fs::read_dir(&controller)? {
-            let name = entry?.file_name();
-            let node = Path::new("/dev").join(&name);
-            if name.to_string_lossy().starts_with("nvme") && node.exists() {
-                return Ok(node);
-            }
+    for entry in fs::read_dir("/sys/block")? {
+        let block = entry?;
+        let found = fs::read_to_string(block.path().join("device/serial")).unwrap_or_default();
+        let node = Path::new("/dev").join(block.file_name());
+        if found.trim() == serial && node.exists() {
+            return Ok(node);
         }
     }
     bail!("there is no disk with the serial number {serial}")
