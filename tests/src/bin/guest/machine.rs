@@ -28,7 +28,7 @@ pub fn live() -> ! {
 fn work() -> Result<()> {
     mount("proc", "proc", "/proc", "")?;
     mount("sysfs", "sysfs", "/sys", "")?;
-    if !Path::new("/dev/null").exists() {
+    if !fs::read_to_string("/proc/self/mounts")?.contains("devtmpfs /dev ") {
         mount("devtmpfs", "devtmpfs", "/dev", "")?;
     }
     // The port is the kernel's console too: from here on only a panic may write to it.
@@ -124,13 +124,15 @@ fn mount(kind: &str, source: &str, place: &str, options: &str) -> Result<()> {
 /// The NVMe disk with this serial number: their order is not certain. Its device is the controller,
 /// or the subsystem where a kernel knows of several paths; both have the number.
 fn disk(serial: &str) -> Result<PathBuf> {
+    let mut others = Vec::new();
     for entry in fs::read_dir("/sys/block")? {
         let block = entry?;
-        let found = fs::read_to_string(block.path().join("device/serial")).unwrap_or_default();
+        let found = fs::read_to_string(block.path().join("device/serial"));
         let node = Path::new("/dev").join(block.file_name());
-        if found.trim() == serial && node.exists() {
-            return Ok(node);
+        match found {
+            Ok(found) if found.trim() == serial && node.exists() => return Ok(node),
+            found => others.push((node, found)),
         }
     }
-    bail!("there is no disk with the serial number {serial}")
+    bail!("no disk has the serial number {serial}: {others:?}")
 }
