@@ -41,7 +41,7 @@ const PACKAGES: [&str; 4] = ["mmdebstrap", "e2fsprogs", "binutils", "debian-arch
 const HOST: &str = "host";
 
 /// Arguments of `cargo xtask vm`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Run everything: every test, kernel and guest, and the tests on this host
     #[arg(long)]
@@ -104,10 +104,45 @@ pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
     if args.list {
         return list(&runs);
     }
-    let bench = Bench::set_up(workspace, &catalog, runs, &programs, args)?;
+    let Counts { passed, failed, nowhere } = run(workspace, &catalog, &programs, runs, args)?;
+    println!("\n{passed} passed, {failed} failed");
+    ensure!(failed == 0, "not every guest held");
+    ensure!(passed > 0, "no test ran");
+    ensure!(!args.all || nowhere == 0, "some tests ran nowhere");
+    Ok(())
+}
+
+/// The quick set, as a part of `cargo xtask test`.
+pub fn quick(workspace: &Workspace) -> anyhow::Result<Counts> {
+    let catalog = Catalog::read(workspace)?;
+    let programs = Programs::build(workspace, Arch::native())?;
+    let runs = catalog.select(&Choice::default(), &programs.list()?)?;
+    run(workspace, &catalog, &programs, runs, &Args::default())
+}
+
+/// What came of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Tests that passed, once for each machine.
+    pub passed: usize,
+    /// Tests and guests that failed, and traces that replay differently here.
+    pub failed: usize,
+    /// Tests that no machine could run.
+    nowhere: usize,
+}
+
+/// Runs guests, and shows what came of it.
+fn run(
+    workspace: &Workspace,
+    catalog: &Catalog,
+    programs: &Programs,
+    runs: Vec<Run>,
+    args: &Args,
+) -> anyhow::Result<Counts> {
+    let bench = Bench::set_up(workspace, catalog, runs, programs, args)?;
     let mut table = Table::default();
     if args.all {
-        table.add(HOST, &on_host(workspace, &programs, &tests)?);
+        table.add(HOST, &on_host(workspace, programs, &programs.list()?)?);
     }
     let reports = bench.run(args);
     let mut failures = Vec::new();
@@ -117,24 +152,20 @@ pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
         let folder = bench.results(&report.run);
         failures.extend(replay::differences(workspace, &report.run.name(), &folder)?);
     }
-    table.print(&mut std::io::stdout())?;
+    let mut out = std::io::stdout();
+    table.print(&mut out)?;
     fs::write(bench.folder.join("table.txt"), table.to_string()).context("writing the table")?;
     let nowhere = table.ran_nowhere(reports.iter().flat_map(|report| &report.run.tests));
-    println!();
     if nowhere.is_empty() {
-        println!("every one of these tests ran somewhere");
+        println!("\nevery one of these tests ran somewhere");
     } else {
-        println!("ran nowhere: {}", nowhere.join(", "));
+        println!("\nran nowhere: {}", nowhere.join(", "));
     }
     for failure in &failures {
         println!("\n{failure}");
     }
     let (passed, failed) = table.count();
-    println!("\n{passed} passed, {} failed", failed + failures.len());
-    ensure!(failed == 0 && failures.is_empty(), "not every guest held");
-    ensure!(passed > 0, "no test ran");
-    ensure!(!args.all || nowhere.is_empty(), "some tests ran nowhere");
-    Ok(())
+    Ok(Counts { passed, failed: failed + failures.len(), nowhere: nowhere.len() })
 }
 
 /// Boots each kernel once and gives the folder with what it recorded: NAME/support.json and
