@@ -1,4 +1,4 @@
-//! `cargo xtask`: set-up, build, run, test, lint, bench and dist, one file each.
+//! `cargo xtask`: set-up, build, run, test, lint, bench, verifier and dist, one file each.
 
 mod bench;
 mod build;
@@ -10,6 +10,7 @@ mod linker;
 mod lint;
 mod run;
 mod setup;
+mod support;
 mod test;
 mod toolchain;
 mod workspace;
@@ -52,6 +53,16 @@ enum Command {
         #[arg(last = true)]
         args: Vec<std::ffi::OsString>,
     },
+    /// Hold records of kernels (`kernel_facts`) against those in tests/kernels: no program grew by
+    /// more than 10 %, and every hook is attached as before
+    Verifier {
+        /// A folder with one record for each kernel
+        #[arg(long, value_name = "FOLDER")]
+        records: std::path::PathBuf,
+        /// Take the records over, and write docs/kernel-support.md from them
+        #[arg(long)]
+        bless: bool,
+    },
     /// Make target/dist: the stripped static binary and its manual pages
     Dist,
 }
@@ -64,6 +75,12 @@ fn main() -> std::process::ExitCode {
         Command::Test => test::execute(&workspace),
         Command::Lint => lint::execute(&workspace),
         Command::Bench { which, args } => bench::execute(&workspace, which, &args),
+        Command::Verifier { records, bless } => support::execute(
+            &workspace.root.join("tests/kernels"),
+            &records,
+            &workspace.root.join("docs/kernel-support.md"),
+            bless,
+        ),
         Command::Dist => dist::execute(&workspace),
     });
     match outcome {
