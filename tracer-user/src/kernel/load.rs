@@ -18,6 +18,7 @@ use super::Unsupported;
 use super::btf::{Btf, VMLINUX};
 use super::offsets;
 use super::plan::{Abilities, Mechanism, Planned, is_target, plan};
+use super::refusal::{POLL, permission, refusal, short};
 use crate::event::Hook;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf.o"));
@@ -228,8 +229,6 @@ impl Kernel {
     }
 }
 
-const POLL: &str = "trace by polling: rampage watch --source procfs";
-
 /// aya-log's level for debug lines.
 const LOG_DEBUG: u8 = 4;
 
@@ -403,37 +402,6 @@ fn attach_one(
     Ok(())
 }
 
-/// Whether an error, or what caused it, is a refusal for want of privilege.
-fn permission(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
-    })
-}
-
-fn refusal(what: &str, error: &anyhow::Error) -> Unsupported {
-    if permission(error) {
-        Unsupported {
-            reason: format!("this process may not load BPF programs ({})", short(error)),
-            remedy: format!(
-                "run it as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE), or {POLL}"
-            ),
-        }
-    } else {
-        Unsupported {
-            reason: format!("{what}: {}", short(error)),
-            remedy: format!("`rampage doctor` shows what this host has; or {POLL}"),
-        }
-    }
-}
-
-/// The last cause, without the verifier's log.
-fn short(error: &anyhow::Error) -> String {
-    let cause = error.root_cause().to_string();
-    cause.lines().next().unwrap_or_default().to_owned()
-}
-
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Unsupported> {
     ebpf.take_map(name).ok_or_else(|| Unsupported {
         reason: format!("the object has no map {name}"),
@@ -457,15 +425,5 @@ mod tests {
             assert!(1 << pages.quantum_shift <= smallest, "{step:?}");
             assert!(pages.step_min <= pages.step_max);
         }
-    }
-
-    #[test]
-    fn a_refusal_names_the_privilege() {
-        let refused = anyhow::Error::from(io::Error::from_raw_os_error(libc::EPERM));
-        assert!(permission(&refused));
-        assert!(refusal("", &refused).remedy.contains("CAP_BPF"));
-        let other = anyhow::Error::from(io::Error::from_raw_os_error(libc::EINVAL));
-        assert!(!permission(&other));
-        assert!(refusal("", &other).remedy.contains("doctor"));
     }
 }
