@@ -95,7 +95,7 @@ fn read(folder: &Path) -> anyhow::Result<Records> {
 }
 
 /// Holds the records in `new_dir` against those in `old_dir` and prints what changed. Fails on any
-/// complaint of [`compare`]; with `bless` there are none: the new records are taken over and
+/// complaint of [`compare()`]; with `bless` there are none: the new records are taken over and
 /// `docs_path` is written from them.
 pub fn execute(
     old_dir: &Path,
