@@ -32,7 +32,7 @@ use self::platform::Arch;
 use self::table::Table;
 use crate::toolchain::Rustc;
 use crate::workspace::{Workspace, as_root};
-use crate::{debian, setup};
+use crate::{debian, setup, support};
 
 /// What makes the guests' disk; the emulator is that of [`Arch::packages`].
 const PACKAGES: [&str; 4] = ["mmdebstrap", "e2fsprogs", "binutils", "debian-archive-keyring"];
@@ -58,6 +58,13 @@ pub struct Args {
     /// List what would run, and run nothing
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// How guests are made and run.
+#[derive(Debug, Default, clap::Args)]
+pub struct Machines {
     /// Fetch the kernels anew, also when they are there
     #[arg(long)]
     refresh: bool,
@@ -70,6 +77,16 @@ pub struct Args {
     /// How many guests at a time [default: as many as this host has CPUs]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+}
+
+/// Arguments of `cargo xtask verifier`.
+#[derive(Debug, clap::Args)]
+pub struct VerifierArgs {
+    /// Take over what is found, and write docs/kernel-support.md from it
+    #[arg(long)]
+    bless: bool,
+    #[command(flatten)]
+    machines: Machines,
 }
 
 /// Examples for the help.
@@ -139,12 +156,12 @@ fn run(
     runs: Vec<Run>,
     args: &Args,
 ) -> anyhow::Result<Counts> {
-    let bench = Bench::set_up(workspace, catalog, runs, programs, args)?;
+    let bench = Bench::set_up(workspace, catalog, runs, programs, &args.machines)?;
     let mut table = Table::default();
     if args.all {
         table.add(HOST, &on_host(workspace, programs, &programs.list()?)?);
     }
-    let reports = bench.run(args);
+    let reports = bench.run(args.machines.jobs);
     let mut failures = Vec::new();
     for report in &reports {
         table.add(&report.run.name(), &report.tests);
@@ -168,22 +185,20 @@ fn run(
     Ok(Counts { passed, failed: failed + failures.len(), nowhere: nowhere.len() })
 }
 
-/// Boots each kernel once and gives the folder with what it recorded: NAME/support.json and
-/// NAME/btf.zst.
-pub fn record(workspace: &Workspace, args: &Args) -> anyhow::Result<PathBuf> {
+/// Boots each kernel once, and holds what it offers and how its verifier counts the programs
+/// against tests/kernels.
+pub fn verifier(workspace: &Workspace, args: &VerifierArgs) -> anyhow::Result<()> {
     let catalog = Catalog::read(workspace)?;
     setup::execute(workspace)?;
     let programs = Programs::build(workspace, Arch::native())?;
-    let mut runs = catalog.recorders();
-    runs.retain(|run| args.kernel.is_empty() || args.kernel.contains(&run.kernel.name));
-    let bench = Bench::set_up(workspace, &catalog, runs, &programs, args)?;
-    let reports = bench.run(args);
+    let runs = catalog.recorders();
+    let bench = Bench::set_up(workspace, &catalog, runs, &programs, &args.machines)?;
     let folder = bench.folder.join("recorded");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     }
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    for report in reports {
+    for report in bench.run(args.machines.jobs) {
         if let Some(error) = report.error {
             bail!("{error}");
         }
@@ -191,7 +206,9 @@ pub fn record(workspace: &Workspace, args: &Args) -> anyhow::Result<PathBuf> {
         let to = folder.join(&report.run.kernel.name);
         fs::rename(&recorded, &to).with_context(|| recorded.display().to_string())?;
     }
-    Ok(folder)
+    let known = workspace.root.join("tests/kernels");
+    let docs = workspace.root.join("docs/kernel-support.md");
+    support::execute(&known, &folder, &docs, args.bless)
 }
 
 /// Everything that guests need, ready.
@@ -215,7 +232,7 @@ impl Bench {
         catalog: &Catalog,
         runs: Vec<Run>,
         native: &Programs,
-        args: &Args,
+        args: &Machines,
     ) -> anyhow::Result<Self> {
         let arches: BTreeSet<Arch> = runs.iter().map(|run| run.kernel.arch).collect();
         kernels::check_apt()?;
@@ -256,14 +273,14 @@ impl Bench {
     }
 
     /// Runs all guests, as many at a time as there are CPUs, those with most tests first.
-    fn run(&self, args: &Args) -> Vec<Report> {
+    fn run(&self, jobs: Option<usize>) -> Vec<Report> {
         let mut queue: Vec<usize> = (0..self.guests.len()).collect();
         queue.sort_by_key(|&index| std::cmp::Reverse(self.guests[index].run.tests.len()));
         let queue = Mutex::new(VecDeque::from(queue));
         let reports = Mutex::new(Vec::new());
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         thread::scope(|scope| {
-            for _ in 0..args.jobs.unwrap_or(cpus).clamp(1, self.guests.len()) {
+            for _ in 0..jobs.unwrap_or(cpus).clamp(1, self.guests.len()) {
                 scope.spawn(|| {
                     loop {
                         let Some(index) = lock(&queue).pop_front() else { return };
@@ -306,7 +323,7 @@ fn fetch(
     catalog: &Catalog,
     runs: &[Run],
     arch: Arch,
-    args: &Args,
+    args: &Machines,
 ) -> anyhow::Result<Vec<Unpacked>> {
     let mut updated = false;
     let mut kernels: Vec<Unpacked> = Vec::new();
