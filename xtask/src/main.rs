@@ -9,6 +9,7 @@ mod elf;
 mod exec;
 mod linker;
 mod lint;
+mod platform;
 mod run;
 mod setup;
 mod support;
@@ -44,7 +45,7 @@ enum Command {
     },
     /// Pass everything: rustfmt, clippy, unit tests, kernel tests, PHP tests (as root)
     Test,
-    /// rustfmt, clippy for the host and for the BPF target, rustdoc; warnings are errors
+    /// rustfmt, clippy for the host and for BPF, a check for the other architecture, rustdoc
     Lint,
     /// Measure; without a name, everything
     Bench {

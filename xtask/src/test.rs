@@ -54,6 +54,7 @@ fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     stage("rustfmt", || exec(&mut lint::format(workspace), Output::Shown).map(drop))?;
     stage("clippy, host", || exec(&mut lint::clippy_host(workspace), Output::Shown).map(drop))?;
     stage("clippy, BPF", || exec(&mut lint::clippy_bpf(workspace), Output::Shown).map(drop))?;
+    stage("check, other architecture", || lint::other_architecture(workspace))?;
     stage("unit tests", || count(&mut unit, counts, std::io::stdout()))?;
     stage("release build", || exec(&mut build::release(workspace), Output::Shown).map(drop))?;
     stage("kernel and PHP tests, as root", || count(&mut kernel, counts, std::io::stdout()))?;

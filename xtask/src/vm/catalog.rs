@@ -6,7 +6,7 @@ use std::fs;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
-use super::platform::Arch;
+use crate::platform::Arch;
 use crate::workspace::Workspace;
 
 /// The whole file.

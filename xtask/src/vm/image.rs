@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use super::catalog::{Catalog, Run};
 use super::plan::Plan;
-use super::platform::Arch;
 use crate::exec::{Output, exec};
+use crate::platform::Arch;
 use crate::workspace::{Workspace, as_root};
 
 /// Where our programs are in the guest.

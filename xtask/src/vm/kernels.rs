@@ -8,8 +8,8 @@ use std::process::Command;
 use anyhow::{Context, bail, ensure};
 
 use super::catalog::Kernel;
-use super::platform::Arch;
 use crate::exec::{Output, exec};
+use crate::platform::Arch;
 
 /// Each version of Debian's kernel for virtual machines is a dependency of this package.
 fn meta(arch: Arch) -> String {

@@ -1,14 +1,13 @@
 //! `cargo xtask vm`: the kernel tests in real kernels, from Debian's packages, in QEMU.
 //!
 //! [`catalog`] reads which machines there are, [`kernels`] fetches, [`image`] makes the disk,
-//! [`platform`] knows the architectures, [`plan`] is what a guest is told and says, [`qemu`] boots one, [`table`] shows what came of it,
+//! [`plan`] is what a guest is told and says, [`qemu`] boots one, [`table`] shows what came of it,
 //! [`replay`] replays the guests' traces here. The other side is `tests/src/bin/guest`.
 
 mod catalog;
 mod image;
 mod kernels;
 mod plan;
-mod platform;
 mod qemu;
 mod replay;
 mod table;
@@ -28,13 +27,12 @@ use self::catalog::{Catalog, Choice, Run};
 use self::image::Programs;
 use self::kernels::{Store, Unpacked};
 use self::plan::{Ended, Outcome, Plan, Said};
-use self::platform::Arch;
 use self::table::Table;
-use crate::toolchain::Rustc;
+use crate::platform::Arch;
 use crate::workspace::{Workspace, as_root};
 use crate::{debian, setup, support};
 
-/// What makes the guests' disk; the emulator is that of [`Arch::packages`].
+/// What makes the guests' disk; the emulator is that of [`Arch::emulator`].
 const PACKAGES: [&str; 4] = ["mmdebstrap", "e2fsprogs", "binutils", "debian-archive-keyring"];
 
 /// How the host is called beside the kernels.
@@ -236,9 +234,8 @@ impl Bench {
     ) -> anyhow::Result<Self> {
         let arches: BTreeSet<Arch> = runs.iter().map(|run| run.kernel.arch).collect();
         kernels::check_apt()?;
-        let mut packages: Vec<String> = PACKAGES.map(str::to_owned).into();
-        packages.extend(arches.iter().flat_map(|arch| arch.packages()));
-        let packages: Vec<&str> = packages.iter().map(String::as_str).collect();
+        let mut packages: Vec<&str> = PACKAGES.into();
+        packages.extend(arches.iter().map(|arch| arch.emulator()));
         debian::ensure(&packages, "booting kernels")?;
         let folder = workspace.target.join("vm");
         let mut guests = Vec::new();
@@ -250,7 +247,7 @@ impl Bench {
             let programs = if arch.is_native() {
                 native
             } else {
-                Rustc::probe(workspace)?.ensure_target(workspace, &arch.triple())?;
+                arch.ensure(workspace)?;
                 foreign = Programs::build(workspace, arch)?;
                 &foreign
             };

@@ -6,6 +6,8 @@ use std::process::Command;
 
 use serde::Deserialize;
 
+use crate::debian;
+use crate::toolchain::Rustc;
 use crate::workspace::Workspace;
 
 /// An architecture, as Debian calls it.
@@ -23,6 +25,11 @@ impl Arch {
     /// That of this host.
     pub fn native() -> Self {
         if Self::Arm64.is_native() { Self::Arm64 } else { Self::Amd64 }
+    }
+
+    /// The other one.
+    pub fn foreign() -> Self {
+        if Self::Arm64.is_native() { Self::Amd64 } else { Self::Arm64 }
     }
 
     /// Debian's name.
@@ -51,18 +58,24 @@ impl Arch {
         format!("{}-unknown-linux-gnu", self.gnu())
     }
 
-    /// Debian packages that building for it and emulating it need.
-    pub fn packages(self) -> Vec<String> {
-        let mut packages = vec![match self {
-            Self::Amd64 => "qemu-system-x86".to_owned(),
-            Self::Arm64 => "qemu-system-arm".to_owned(),
-        }];
-        if !self.is_native() {
-            let name = self.gnu().replace('_', "-");
-            packages.push(format!("gcc-{name}-linux-gnu"));
-            packages.push(format!("libc6-dev-{}-cross", self.debian()));
+    /// Debian's package that emulates it.
+    pub fn emulator(self) -> &'static str {
+        match self {
+            Self::Amd64 => "qemu-system-x86",
+            Self::Arm64 => "qemu-system-arm",
         }
-        packages
+    }
+
+    /// Installs what is missing to build for it.
+    pub fn ensure(self, workspace: &Workspace) -> anyhow::Result<()> {
+        if self.is_native() {
+            return Ok(());
+        }
+        Rustc::probe(workspace)?.ensure_target(workspace, &self.triple())?;
+        let name = self.gnu().replace('_', "-");
+        let gcc = format!("gcc-{name}-linux-gnu");
+        let libc = format!("libc6-dev-{}-cross", self.debian());
+        debian::ensure(&[&gcc, &libc], &format!("building for {}", self.debian()))
     }
 
     /// A tool of binutils for it.
@@ -116,14 +129,16 @@ mod tests {
 
     #[test]
     fn a_foreign_build_names_its_tools() {
-        let foreign = if ARCH == "x86_64" { Arch::Arm64 } else { Arch::Amd64 };
+        let foreign = Arch::foreign();
+        assert!(!foreign.is_native());
         let mut cargo = Command::new("cargo");
         foreign.target(&mut cargo);
         let words: Vec<_> = cargo.get_args().map(|word| word.to_string_lossy()).collect();
         assert_eq!(words, ["--target", &foreign.triple()]);
         assert_eq!(cargo.get_envs().count(), 2);
         assert!(foreign.tool("gcc").ends_with("-linux-gnu-gcc"));
-        let native = if foreign == Arch::Arm64 { Arch::Amd64 } else { Arch::Arm64 };
+        let native = Arch::native();
+        assert!(native.is_native());
         let mut cargo = Command::new("cargo");
         native.target(&mut cargo);
         assert_eq!((cargo.get_args().count(), native.tool("gcc")), (0, "gcc".to_owned()));
