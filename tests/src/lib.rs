@@ -15,5 +15,6 @@ pub mod marks;
 pub mod php;
 pub mod proc;
 pub mod scene;
+pub mod support;
 pub mod trace;
 pub mod tracer;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rampage::event::{Event, FindingKind, Oom, ScopeKind, Verdict};
+use rampage::event::{Event, Evidence, Oom, ScopeKind, Verdict};
 
 use crate::cgroup::MemoryCgroup;
-use crate::trace::Trace;
+use crate::trace::{Trace, any_in};
 use crate::tracer::{self, Tracer};
 
 const MIB: u64 = 1 << 20;
@@ -45,11 +45,15 @@ impl Scene {
         self.folder.path()
     }
 
-    /// Waits for an `oom` event and its verdict.
+    /// Waits for the verdict on a kill in this cgroup; other tests may run beside this one.
     pub fn wait_for_verdict(&self) -> Result<()> {
-        let verdict = |event: &Event| {
-            matches!(event, Event::Finding(finding)
-                if finding.kind == FindingKind::OomVerdict)
+        let path = self.cgroup.path();
+        let verdict = |event: &Event| match event {
+            Event::Finding(finding) => match &finding.evidence {
+                Evidence::OomVerdict(verdict) => any_in(&verdict.victims, &path),
+                Evidence::Runaway(_) => false,
+            },
+            _ => false,
         };
         self.tracer.wait_for("a verdict", SOON, |line| verdict(&line.event))?;
         Ok(())

@@ -220,6 +220,9 @@ pub struct Doctor {
     /// The same as one JSON object.
     #[arg(long)]
     pub json: bool,
+    /// Hooks that must not be used, by mechanism, as in `watch`.
+    #[arg(long, value_name = "MECHANISM", value_delimiter = ',', hide = true)]
+    pub forbid: Vec<String>,
 }
 
 /// `rampage man`.

@@ -1,9 +1,10 @@
-//! `cargo xtask lint`: rustfmt, clippy for the host and for the BPF target, rustdoc. Warnings are
-//! errors.
+//! `cargo xtask lint`: rustfmt, clippy for the host and for the BPF target, a check for the other
+//! architecture, rustdoc. Warnings are errors.
 
 use std::process::Command;
 
 use crate::exec::{Output, exec};
+use crate::platform::Arch;
 use crate::setup;
 use crate::workspace::Workspace;
 
@@ -13,6 +14,7 @@ pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
     exec(&mut format(workspace), Output::Shown)?;
     exec(&mut clippy_host(workspace), Output::Shown)?;
     exec(&mut clippy_bpf(workspace), Output::Shown)?;
+    other_architecture(workspace)?;
     exec(&mut rustdoc(workspace), Output::Shown).map(drop)
 }
 
@@ -40,6 +42,15 @@ pub fn clippy_bpf(workspace: &Workspace) -> Command {
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", arch);
     clippy
+}
+
+/// That user space compiles for the architecture that this host is not.
+pub fn other_architecture(workspace: &Workspace) -> anyhow::Result<()> {
+    let arch = Arch::foreign();
+    arch.ensure(workspace)?;
+    let mut check = workspace.cargo(["check", "--package", "tracer-user"]);
+    arch.target(&mut check);
+    exec(&mut check, Output::Shown).map(drop)
 }
 
 fn rustdoc(workspace: &Workspace) -> Command {

@@ -1,4 +1,5 @@
-//! `cargo xtask`: set-up, build, run, test, lint, bench, dist and vm, one file (or folder) each.
+//! `cargo xtask`: set-up, build, run, test, lint, bench, verifier, vm and dist, one file (or folder)
+//! each.
 
 mod bench;
 mod build;
@@ -8,8 +9,10 @@ mod elf;
 mod exec;
 mod linker;
 mod lint;
+mod platform;
 mod run;
 mod setup;
+mod support;
 mod test;
 mod toolchain;
 mod vm;
@@ -42,7 +45,7 @@ enum Command {
     },
     /// Pass everything: rustfmt, clippy, unit tests, kernel tests, PHP tests (as root)
     Test,
-    /// rustfmt, clippy for the host and for the BPF target, rustdoc; warnings are errors
+    /// rustfmt, clippy for the host and for BPF, a check for the other architecture, rustdoc
     Lint,
     /// Measure; without a name, everything
     Bench {
@@ -56,6 +59,9 @@ enum Command {
     /// Run the kernel tests in real kernels, from 5.10 to the newest, in QEMU
     #[command(after_help = vm::EXAMPLES)]
     Vm(vm::Args),
+    /// Hold each kernel\'s verifier counts and hooks against those in tests/kernels: no program grew
+    /// by more than 10 %, and every hook is attached as before
+    Verifier(vm::VerifierArgs),
     /// Make target/dist: the stripped static binary and its manual pages
     Dist,
 }
@@ -69,6 +75,7 @@ fn main() -> std::process::ExitCode {
         Command::Lint => lint::execute(&workspace),
         Command::Bench { which, args } => bench::execute(&workspace, which, &args),
         Command::Vm(args) => vm::execute(&workspace, &args),
+        Command::Verifier(args) => vm::verifier(&workspace, &args),
         Command::Dist => dist::execute(&workspace),
     });
     match outcome {

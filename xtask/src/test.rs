@@ -12,7 +12,7 @@ use anyhow::{Context, anyhow, bail};
 use crate::exec::{Output, check, exec, line};
 use crate::toolchain::Rustc;
 use crate::workspace::{Workspace, is_root, on_path};
-use crate::{build, debian, lint, setup};
+use crate::{build, debian, lint, setup, vm};
 
 /// Real PHP, and a FastCGI client to ask it.
 const PACKAGES: [&str; 2] = ["php8.2-fpm", "libfcgi-bin"];
@@ -54,9 +54,19 @@ fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     stage("rustfmt", || exec(&mut lint::format(workspace), Output::Shown).map(drop))?;
     stage("clippy, host", || exec(&mut lint::clippy_host(workspace), Output::Shown).map(drop))?;
     stage("clippy, BPF", || exec(&mut lint::clippy_bpf(workspace), Output::Shown).map(drop))?;
+    stage("check, other architecture", || lint::other_architecture(workspace))?;
     stage("unit tests", || count(&mut unit, counts, std::io::stdout()))?;
     stage("release build", || exec(&mut build::release(workspace), Output::Shown).map(drop))?;
-    stage("kernel and PHP tests, as root", || count(&mut kernel, counts, std::io::stdout()))
+    stage("kernel and PHP tests, as root", || count(&mut kernel, counts, std::io::stdout()))?;
+    stage("kernel tests in other kernels", || {
+        let guests = vm::quick(workspace)?;
+        counts.passed += guests.passed as u64;
+        counts.failed += guests.failed as u64;
+        if guests.failed > 0 {
+            bail!("not every guest held");
+        }
+        Ok(())
+    })
 }
 
 /// Lets a `cargo test` or `cargo run` build as this user and run the programs as root.

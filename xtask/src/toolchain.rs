@@ -52,6 +52,19 @@ impl Rustc {
         Ok(())
     }
 
+    /// Installs the standard library of another target when it is missing.
+    pub fn ensure_target(&self, workspace: &Workspace, triple: &str) -> anyhow::Result<()> {
+        if self.sysroot.join("lib/rustlib").join(triple).join("lib").is_dir() {
+            return Ok(());
+        }
+        eprintln!("setup: adding the target {triple} to Rust {}", self.release);
+        let mut rustup = Command::new("rustup");
+        rustup.current_dir(&workspace.root).args(["target", "add", triple]);
+        exec(&mut rustup, Output::Captured).map(drop).with_context(|| {
+            format!("Rust has no standard library for {triple}: `rustup target add {triple}`")
+        })
+    }
+
     fn remedy(&self, component: &str) -> String {
         let Self { release, host, sysroot, .. } = self;
         let archive = match component {

@@ -9,7 +9,7 @@ use crate::cli;
 use crate::event::Hook;
 use crate::kernel::Unsupported;
 use crate::kernel::facts::{CAPABILITIES, Fact, Facts, Psi, TRACEPOINTS};
-use crate::kernel::load::{self, Kernel, LoadOptions};
+use crate::kernel::load::{self, Kernel, LoadOptions, LoadedProgram};
 use crate::text::printable;
 
 const MOUNT_TRACEFS: &str = "mount -t tracefs tracefs /sys/kernel/tracing";
@@ -18,7 +18,7 @@ const BE_ROOT: &str = "run as root";
 /// Prints facts and hooks.
 pub fn execute(args: &cli::Doctor) -> anyhow::Result<()> {
     let mut facts = Facts::probe();
-    let tracing = Tracing::probe();
+    let tracing = Tracing::probe(&args.forbid);
     if tracing.refused.is_none() {
         facts.fentry = Some(tracing.hooks.iter().any(|hook| hook.mechanism == "fentry"));
     }
@@ -39,18 +39,28 @@ pub fn execute(args: &cli::Doctor) -> anyhow::Result<()> {
 pub struct Tracing {
     /// Each hook: attached when the programs could be loaded, else as planned.
     pub hooks: Vec<Hook>,
+    /// The programs that the kernel took.
+    pub programs: Vec<LoadedProgram>,
     /// Why nothing could be loaded, and what to do about it.
     pub refused: Option<Unsupported>,
 }
 
 impl Tracing {
     /// Loads and attaches everything for a moment; where that is refused, says what the plan is.
-    fn probe() -> Self {
-        let options =
-            LoadOptions { ring_bytes: 1 << 20, step_bytes: None, forbid: Vec::new(), verbose: 0 };
+    fn probe(forbid: &[String]) -> Self {
+        let options = LoadOptions {
+            ring_bytes: 1 << 20,
+            step_bytes: None,
+            forbid: forbid.to_vec(),
+            verbose: 0,
+        };
         match Kernel::load(&options) {
-            Ok(kernel) => Self { hooks: kernel.hooks.clone(), refused: None },
-            Err(refused) => Self { hooks: load::planned(), refused: Some(refused) },
+            Ok(kernel) => {
+                Self { hooks: kernel.hooks.clone(), programs: kernel.programs(), refused: None }
+            }
+            Err(refused) => {
+                Self { hooks: load::planned(forbid), programs: Vec::new(), refused: Some(refused) }
+            }
         }
     }
 }
@@ -61,6 +71,7 @@ pub fn render_json(facts: &Facts, tracing: &Tracing, out: &mut impl Write) -> io
     struct Report<'a> {
         facts: &'a Facts,
         hooks: &'a [Hook],
+        programs: &'a [LoadedProgram],
         refused: Option<Refused<'a>>,
     }
     #[derive(Serialize)]
@@ -70,13 +81,14 @@ pub fn render_json(facts: &Facts, tracing: &Tracing, out: &mut impl Write) -> io
     }
     let refused =
         tracing.refused.as_ref().map(|Unsupported { reason, remedy }| Refused { reason, remedy });
-    serde_json::to_writer(&mut *out, &Report { facts, hooks: &tracing.hooks, refused })?;
+    let Tracing { hooks, programs, .. } = tracing;
+    serde_json::to_writer(&mut *out, &Report { facts, hooks, programs, refused })?;
     writeln!(out)
 }
 
 /// Two tables: the host, then the hooks. A remedy stands below the line that it is for.
 pub fn render(facts: &Facts, tracing: &Tracing, out: &mut impl Write) -> io::Result<()> {
-    let Tracing { hooks, refused } = tracing;
+    let Tracing { hooks, refused, .. } = tracing;
     let rows = rows(facts);
     let width = rows.iter().map(|row| row.name.len()).max().unwrap_or(0);
     writeln!(out, "HOST")?;

@@ -2,6 +2,8 @@
 //! of enums, and what the arguments of a tracepoint are. It is read once, queried, and dropped
 //! before memory is locked. Format: <https://docs.kernel.org/bpf/btf.html>.
 
+mod excerpt;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -13,6 +15,8 @@ pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 const MAX_BYTES: u64 = 64 << 20;
 const MAGIC: u16 = 0xeb9f;
 const MAX_NESTING: u32 = 8;
+/// `info` of a forward declaration.
+const FORWARD: u32 = 7 << 24;
 
 mod kind {
     pub const PTR: u32 = 2;
@@ -87,6 +91,14 @@ impl Type {
 
     fn count(self) -> usize {
         (self.info & 0xffff) as usize
+    }
+
+    /// A typedef or a qualifier of another type.
+    fn is_transparent(self) -> bool {
+        matches!(
+            self.kind(),
+            kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG
+        )
     }
 
     /// Bytes after the three words.
@@ -215,7 +227,6 @@ impl Btf {
     /// here. A loader that keeps each type as an object of its own needs a small part of the
     /// memory for it.
     pub fn outline(&self, wanted: impl Fn(&str) -> bool) -> Vec<u8> {
-        const FORWARD: u32 = 7 << 24;
         let mut types: Vec<u8> = Vec::with_capacity(self.types.len() * 12);
         let mut strings = vec![0];
         let mut end = 0;
@@ -238,16 +249,7 @@ impl Btf {
             }
         }
         types.truncate(end);
-        let mut bytes = Vec::with_capacity(24 + types.len() + strings.len());
-        bytes.extend(MAGIC.to_ne_bytes());
-        bytes.extend([1, 0]);
-        let length = types.len() as u32;
-        for word in [24, 0, length, length, strings.len() as u32] {
-            bytes.extend(word.to_ne_bytes());
-        }
-        bytes.extend(types);
-        bytes.extend(strings);
-        bytes
+        bytes_of(types, strings)
     }
 
     /// Bit offset and type of a member.
@@ -279,12 +281,10 @@ impl Btf {
     fn resolve(&self, id: u32) -> Option<Type> {
         let mut kind = self.by_id(id)?;
         for _ in 0..MAX_NESTING {
-            match kind.kind() {
-                kind::TYPEDEF | kind::VOLATILE | kind::CONST | kind::RESTRICT | kind::TYPE_TAG => {
-                    kind = self.by_id(kind.size_or_type)?
-                }
-                _ => break,
+            if !kind.is_transparent() {
+                break;
             }
+            kind = self.by_id(kind.size_or_type)?;
         }
         Some(kind)
     }
@@ -306,6 +306,20 @@ impl Btf {
         let bytes = &self.data[start..self.strings.1];
         &bytes[..bytes.iter().position(|&byte| byte == 0).unwrap_or(bytes.len())]
     }
+}
+
+/// A file of these two sections.
+fn bytes_of(types: Vec<u8>, strings: Vec<u8>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(24 + types.len() + strings.len());
+    bytes.extend(MAGIC.to_ne_bytes());
+    bytes.extend([1, 0]);
+    let length = types.len() as u32;
+    for word in [24, 0, length, length, strings.len() as u32] {
+        bytes.extend(word.to_ne_bytes());
+    }
+    bytes.extend(types);
+    bytes.extend(strings);
+    bytes
 }
 
 fn type_at(data: &[u8], at: usize) -> Option<Type> {
@@ -334,15 +348,7 @@ mod tests {
         types.extend([0, (kind::STRUCT << 24) | 2, 8, 13, 1, 0, 15, 1, 32]);
         types.extend([5, (kind::STRUCT << 24) | 2, 12, 11, 1, 0, 0, 2, 32]);
         let types: Vec<u8> = types.iter().flat_map(|word| word.to_ne_bytes()).collect();
-        let mut data = Vec::new();
-        data.extend(MAGIC.to_ne_bytes());
-        data.extend([1, 0]);
-        for word in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
-            data.extend(word.to_ne_bytes());
-        }
-        data.extend(types);
-        data.extend(strings);
-        data
+        bytes_of(types, strings.to_vec())
     }
 
     fn parse(data: Vec<u8>) -> Result<Btf, BtfError> {

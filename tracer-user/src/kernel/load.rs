@@ -10,13 +10,15 @@ use aya::programs::{BtfTracePoint, FEntry, Iter, KProbe, Program, RawTracePoint}
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use bytes::BytesMut;
+use serde::Serialize;
 use tokio::io::unix::AsyncFd;
 use tracer_ebpf::{drop_reason, sweep_mode};
 
 use super::Unsupported;
 use super::btf::{Btf, VMLINUX};
 use super::offsets;
-use super::plan::{Abilities, HOOKS, Mechanism, Planned, plan};
+use super::plan::{Abilities, Mechanism, Planned, is_target, plan};
+use super::refusal::{POLL, permission, refusal, short};
 use crate::event::Hook;
 
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/tracer-ebpf.o"));
@@ -35,6 +37,17 @@ pub struct LoadOptions {
     pub forbid: Vec<String>,
     /// 0 = quiet; 1 and more = debug lines of the kernel programs.
     pub verbose: u8,
+}
+
+/// A program in the kernel.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoadedProgram {
+    /// Its name in the object.
+    pub name: String,
+    /// Instructions that the verifier walked through, over all paths; None before 5.16.
+    pub verified_instructions: Option<u32>,
+    /// Instructions after the kernel's rewriting; None where it does not tell.
+    pub translated_instructions: Option<u32>,
 }
 
 /// The kernel programs, loaded and attached. Dropping it detaches everything.
@@ -73,7 +86,8 @@ impl Kernel {
                 reason: error.to_string(),
                 remedy: format!("report this kernel, or {POLL}"),
             })?;
-            (globals, abilities(&btf, &options.forbid), btf.outline(is_target))
+            let abilities = Abilities::of(&btf, kprobes(), &options.forbid);
+            (globals, abilities, btf.outline(is_target))
         };
         let outline =
             aya::Btf::parse(&outline, aya::Endianness::default()).map_err(|error| Unsupported {
@@ -190,6 +204,21 @@ impl Kernel {
         })
     }
 
+    /// What the kernel made of each program that it took, by name.
+    pub fn programs(&self) -> Vec<LoadedProgram> {
+        let loaded = |(name, program): (&str, &Program)| {
+            let info = program.info().ok()?;
+            Some(LoadedProgram {
+                name: name.to_owned(),
+                verified_instructions: info.verified_instruction_count(),
+                translated_instructions: info.size_translated().map(|bytes| bytes / 8),
+            })
+        };
+        let mut programs: Vec<_> = self.ebpf.programs().filter_map(loaded).collect();
+        programs.sort_by(|one, other| one.name.cmp(&other.name));
+        programs
+    }
+
     /// Records and measurements given up so far, by kind and reason, over all CPUs.
     pub fn drops(&self) -> anyhow::Result<[u64; drop_reason::COUNT as usize]> {
         let mut sums = [0u64; drop_reason::COUNT as usize];
@@ -199,8 +228,6 @@ impl Kernel {
         Ok(sums)
     }
 }
-
-const POLL: &str = "trace by polling: rampage watch --source procfs";
 
 /// aya-log's level for debug lines.
 const LOG_DEBUG: u8 = 4;
@@ -244,28 +271,9 @@ pub fn map_bytes() -> u64 {
         .sum()
 }
 
-/// What the plan needs to know of this kernel.
-fn abilities(btf: &Btf, forbidden: &[String]) -> Abilities {
-    let targets = || HOOKS.iter().map(|hook| hook.1);
-    Abilities {
-        tracepoints: targets()
-            .filter(|target| btf.tracepoint(target).is_some())
-            .map(str::to_owned)
-            .collect(),
-        functions: targets().filter(|target| btf.has_function(target)).map(str::to_owned).collect(),
-        kprobes: Path::new("/sys/bus/event_source/devices/kprobe").exists(),
-        mark_carries_task: offsets::mark_carries_task(btf),
-        forbidden: forbidden.to_vec(),
-    }
-}
-
-/// Whether a type of the kernel is what a program of [`HOOKS`] is attached to.
-fn is_target(name: &str) -> bool {
-    HOOKS.iter().any(|hook| {
-        name == hook.1
-            || name.strip_prefix("btf_trace_").is_some_and(|name| name == hook.1)
-            || name.strip_prefix("bpf_iter_").is_some_and(|name| name == hook.1)
-    })
+/// Whether this host has kprobes: its perf events say so (4.17).
+fn kprobes() -> bool {
+    Path::new("/sys/bus/event_source/devices/kprobe").exists()
 }
 
 /// A loader that has not read the kernel's types: aya reads them in any case, which takes 39 MiB,
@@ -286,9 +294,10 @@ fn loader_without_types<'a>() -> EbpfLoader<'a> {
 }
 
 /// The hooks as they are planned for this kernel, without trying any; readable types are enough.
-pub fn planned() -> Vec<Hook> {
-    let abilities =
-        Btf::open(Path::new(VMLINUX)).map(|btf| abilities(&btf, &[])).unwrap_or_default();
+pub fn planned(forbid: &[String]) -> Vec<Hook> {
+    let abilities = Btf::open(Path::new(VMLINUX))
+        .map(|btf| Abilities::of(&btf, kprobes(), forbid))
+        .unwrap_or_default();
     plan(&abilities)
         .into_iter()
         .map(|planned| {
@@ -393,37 +402,6 @@ fn attach_one(
     Ok(())
 }
 
-/// Whether an error, or what caused it, is a refusal for want of privilege.
-fn permission(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|cause| cause.kind() == io::ErrorKind::PermissionDenied)
-    })
-}
-
-fn refusal(what: &str, error: &anyhow::Error) -> Unsupported {
-    if permission(error) {
-        Unsupported {
-            reason: format!("this process may not load BPF programs ({})", short(error)),
-            remedy: format!(
-                "run it as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE), or {POLL}"
-            ),
-        }
-    } else {
-        Unsupported {
-            reason: format!("{what}: {}", short(error)),
-            remedy: format!("`rampage doctor` shows what this host has; or {POLL}"),
-        }
-    }
-}
-
-/// The last cause, without the verifier's log.
-fn short(error: &anyhow::Error) -> String {
-    let cause = error.root_cause().to_string();
-    cause.lines().next().unwrap_or_default().to_owned()
-}
-
 fn take(ebpf: &mut Ebpf, name: &str) -> Result<aya::maps::Map, Unsupported> {
     ebpf.take_map(name).ok_or_else(|| Unsupported {
         reason: format!("the object has no map {name}"),
@@ -447,15 +425,5 @@ mod tests {
             assert!(1 << pages.quantum_shift <= smallest, "{step:?}");
             assert!(pages.step_min <= pages.step_max);
         }
-    }
-
-    #[test]
-    fn a_refusal_names_the_privilege() {
-        let refused = anyhow::Error::from(io::Error::from_raw_os_error(libc::EPERM));
-        assert!(permission(&refused));
-        assert!(refusal("", &refused).remedy.contains("CAP_BPF"));
-        let other = anyhow::Error::from(io::Error::from_raw_os_error(libc::EINVAL));
-        assert!(!permission(&other));
-        assert!(refusal("", &other).remedy.contains("doctor"));
     }
 }

@@ -8,6 +8,10 @@ pub mod offsets;
 pub mod plan;
 pub mod protect;
 pub mod record;
+mod refusal;
+
+#[cfg(test)]
+mod recorded;
 
 /// The kernel, or what this process may do with it, is not enough; exit code 3.
 #[derive(Debug, thiserror::Error)]

@@ -29,6 +29,19 @@ macro_rules! table {
 }
 const TABLE: &[(&str, &str, &[&str])] = tracer_ebpf::for_each_offset!(table);
 
+/// Struct of a counter of an mm, from 6.2 on.
+const PER_CPU_COUNTER: &str = "percpu_counter";
+/// Enum of the controllers.
+const SUBSYSTEMS: &str = "cgroup_subsys_id";
+/// Enum of the events of a memory cgroup.
+const MEMCG_EVENTS: &str = "memcg_memory_event";
+
+/// Whether [`resolve`] looks at the struct or enum of this name.
+pub(super) fn asks_for(name: &str) -> bool {
+    [PER_CPU_COUNTER, SUBSYSTEMS, MEMCG_EVENTS].contains(&name)
+        || TABLE.iter().any(|(_, structure, _)| *structure == name)
+}
+
 /// All offsets of the running kernel.
 pub fn resolve(btf: &Btf) -> Result<Vec<Global>, MissingField> {
     let mut globals = Vec::with_capacity(TABLE.len() + 8);
@@ -42,8 +55,8 @@ pub fn resolve(btf: &Btf) -> Result<Vec<Global>, MissingField> {
     // From 6.2 on each counter is a percpu_counter; before, all are in one struct of words.
     let per_cpu = btf.offset("mm_struct", "rss_stat.count").is_none();
     let (stride, count) = if per_cpu {
-        let missing = MissingField { structure: "percpu_counter", field: "count" };
-        match (btf.size("percpu_counter"), btf.offset("percpu_counter", "count")) {
+        let missing = MissingField { structure: PER_CPU_COUNTER, field: "count" };
+        match (btf.size(PER_CPU_COUNTER), btf.offset(PER_CPU_COUNTER, "count")) {
             (Some(size), Some(count)) => (size, count),
             _ => return Err(missing),
         }
@@ -56,9 +69,9 @@ pub fn resolve(btf: &Btf) -> Result<Vec<Global>, MissingField> {
         btf.offset("mm_struct", "rss_stat").map(|at| at + count + stride * member).ok_or(missing)
     };
     let memory = btf
-        .enum_value("cgroup_subsys_id", "memory_cgrp_id")
-        .ok_or(MissingField { structure: "cgroup_subsys_id", field: "memory_cgrp_id" })?;
-    let oom_event = btf.enum_value("memcg_memory_event", "MEMCG_OOM");
+        .enum_value(SUBSYSTEMS, "memory_cgrp_id")
+        .ok_or(MissingField { structure: SUBSYSTEMS, field: "memory_cgrp_id" })?;
+    let oom_event = btf.enum_value(MEMCG_EVENTS, "MEMCG_OOM");
     if oom_event.is_none() {
         // Its default in the object is ABSENT.
         globals.retain(|(name, _)| *name != "MEMCG_EVENTS_LOCAL");

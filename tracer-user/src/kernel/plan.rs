@@ -4,6 +4,9 @@
 
 use std::collections::BTreeSet;
 
+use super::btf::Btf;
+use super::offsets;
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mechanism {
@@ -33,7 +36,7 @@ impl Mechanism {
 }
 
 /// What of the kernel the plan rests on.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Abilities {
     /// Tracepoints of [`HOOKS`] that the kernel has.
     pub tracepoints: BTreeSet<String>,
@@ -45,6 +48,26 @@ pub struct Abilities {
     pub mark_carries_task: bool,
     /// Mechanisms that the user forbids.
     pub forbidden: Vec<String>,
+}
+
+impl Abilities {
+    /// Those of a kernel with these types, on a host where kprobes can be made or not.
+    pub fn of(btf: &Btf, kprobes: bool, forbidden: &[String]) -> Self {
+        let targets = || HOOKS.iter().map(|hook| hook.1);
+        Self {
+            tracepoints: targets()
+                .filter(|target| btf.tracepoint(target).is_some())
+                .map(str::to_owned)
+                .collect(),
+            functions: targets()
+                .filter(|target| btf.has_function(target))
+                .map(str::to_owned)
+                .collect(),
+            kprobes,
+            mark_carries_task: offsets::mark_carries_task(btf),
+            forbidden: forbidden.to_vec(),
+        }
+    }
 }
 
 /// One thing to attach.
@@ -175,6 +198,15 @@ pub const HOOKS: &[Hook] = &[
         false,
     ),
 ];
+
+/// Whether a type of the kernel is what a program of [`HOOKS`] is attached to.
+pub(super) fn is_target(name: &str) -> bool {
+    HOOKS.iter().any(|hook| {
+        name == hook.1
+            || name.strip_prefix("btf_trace_").is_some_and(|name| name == hook.1)
+            || name.strip_prefix("bpf_iter_").is_some_and(|name| name == hook.1)
+    })
+}
 
 /// The plan for a kernel.
 pub fn plan(abilities: &Abilities) -> Vec<Planned> {

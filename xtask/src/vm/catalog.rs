@@ -6,6 +6,7 @@ use std::fs;
 use anyhow::{Context, bail, ensure};
 use serde::Deserialize;
 
+use crate::platform::Arch;
 use crate::workspace::Workspace;
 
 /// The whole file.
@@ -16,6 +17,8 @@ pub struct Catalog {
     pub suite: String,
     /// Packages in it.
     pub packages: Vec<String>,
+    /// Packages that only work where their set-up can run: on the host's own architecture.
+    pub native_packages: Vec<String>,
     #[serde(rename = "kernel")]
     kernels: Vec<Kernel>,
     #[serde(rename = "guest")]
@@ -28,6 +31,9 @@ pub struct Catalog {
 pub struct Kernel {
     /// As users call it.
     pub name: String,
+    /// Its architecture.
+    #[serde(default)]
+    pub arch: Arch,
     /// How its release begins.
     pub release: String,
     /// Suites that may have it.
@@ -238,6 +244,7 @@ mod tests {
     const TEXT: &str = r#"
         suite = "bookworm"
         packages = []
+        native_packages = []
         [[kernel]]
         name = "old"
         release = "5."
@@ -308,7 +315,7 @@ mod tests {
     fn the_real_file_is_sound() {
         let text = include_str!("../../../tests/guests.toml");
         let catalog = Catalog::parse(text).unwrap();
-        assert_eq!(catalog.kernels().len(), 4);
-        assert_eq!(catalog.recorders().len(), 4);
+        assert_eq!(catalog.kernels().len(), catalog.recorders().len());
+        assert!(catalog.kernels().iter().any(|kernel| kernel.arch == Arch::Arm64));
     }
 }

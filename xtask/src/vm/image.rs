@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::catalog::{Catalog, Run};
 use super::plan::Plan;
 use crate::exec::{Output, exec};
+use crate::platform::Arch;
 use crate::workspace::{Workspace, as_root};
 
 /// Where our programs are in the guest.
@@ -40,18 +41,22 @@ pub struct Programs {
     pub tests: Vec<TestProgram>,
     /// Other programs, by the name that they have in the guest.
     pub others: Vec<(String, PathBuf)>,
+    arch: Arch,
 }
 
 impl Programs {
     /// Builds the tests and rampage.
-    pub fn build(workspace: &Workspace) -> anyhow::Result<Self> {
-        exec(&mut crate::build::release(workspace), Output::Shown)?;
+    pub fn build(workspace: &Workspace, arch: Arch) -> anyhow::Result<Self> {
+        let mut release = crate::build::release(workspace);
+        arch.target(&mut release);
+        exec(&mut release, Output::Shown)?;
         let mut build = workspace.cargo(["test", "--package", "tests", "--no-run"]);
+        arch.target(&mut build);
         build.arg("--message-format=json-render-diagnostics");
         build.arg("--target-dir").arg(&workspace.target);
         let text = exec(&mut build, Output::Captured)?;
         let mut tests = Vec::new();
-        let mut others = vec![("rampage".to_owned(), workspace.rampage())];
+        let mut others = vec![("rampage".to_owned(), arch.rampage(workspace))];
         for message in text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             let (Some(path), Some(name)) =
                 (message["executable"].as_str(), message["target"]["name"].as_str())
@@ -69,7 +74,7 @@ impl Programs {
         }
         tests.sort_by(|one, other| one.name.cmp(&other.name));
         ensure!(!tests.is_empty(), "cargo built no test program");
-        Ok(Self { tests, others })
+        Ok(Self { tests, others, arch })
     }
 
     /// All tests, as `PROGRAM::TEST`.
@@ -86,8 +91,13 @@ impl Programs {
 }
 
 /// Makes the root file system when there is none of this recipe. Takes half a minute.
-pub fn root(catalog: &Catalog, folder: &Path) -> anyhow::Result<PathBuf> {
-    let recipe = format!("{} {}\n", catalog.suite, catalog.packages.join(","));
+pub fn root(catalog: &Catalog, folder: &Path, arch: Arch) -> anyhow::Result<PathBuf> {
+    let mut packages = catalog.packages.clone();
+    if arch.is_native() {
+        packages.extend(catalog.native_packages.iter().cloned());
+    }
+    let packages = packages.join(",");
+    let recipe = format!("{} {} {packages}\n", catalog.suite, arch.debian());
     let (root, stamp) = (folder.join("root"), folder.join("root.recipe"));
     if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe) {
         return Ok(root);
@@ -97,8 +107,14 @@ pub fn root(catalog: &Catalog, folder: &Path) -> anyhow::Result<PathBuf> {
         exec(as_root("rm")?.args(["-rf", "--one-file-system"]).arg(&root), Output::Captured)?;
     }
     let mut make = as_root("mmdebstrap")?;
-    make.args(["--quiet", "--mode=root", "--variant=apt"]);
-    make.arg(format!("--include={}", catalog.packages.join(",")));
+    make.args(["--quiet", "--mode=root", &format!("--architectures={}", arch.debian())]);
+    if arch.is_native() {
+        make.arg("--variant=apt");
+    } else {
+        // What the packages' own scripts would do cannot run here: unpacked files must do.
+        make.args(["--variant=extract", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]);
+    }
+    make.arg(format!("--include={packages}"));
     make.args(["--aptopt=Acquire::Check-Valid-Until \"false\"", "--aptopt=Acquire::Retries \"3\""]);
     make.arg(&catalog.suite).arg(&root);
     exec(&mut make, Output::Captured).context("making the guests' root file system")?;
@@ -126,11 +142,11 @@ pub fn disk(
         runs.iter().any(|run| run.tests.iter().any(|test| test.starts_with(&prefix)))
     };
     for program in programs.tests.iter().filter(wanted) {
-        strip(&program.path, &stage.join("tests").join(&program.name))?;
+        strip(programs.arch, &program.path, &stage.join("tests").join(&program.name))?;
     }
     for (name, path) in &programs.others {
         if !name.starts_with("bench") {
-            strip(path, &stage.join("tests").join(name))?;
+            strip(programs.arch, path, &stage.join("tests").join(name))?;
         }
     }
     for run in runs {
@@ -161,8 +177,8 @@ pub fn disk(
 }
 
 /// A copy without symbols: a tenth of the size.
-fn strip(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let mut strip = Command::new("strip");
+fn strip(arch: Arch, from: &Path, to: &Path) -> anyhow::Result<()> {
+    let mut strip = Command::new(arch.tool("strip"));
     exec(strip.arg("--strip-all").arg("-o").args([to, from]), Output::Captured).map(drop)
 }
 

@@ -9,9 +9,12 @@ use anyhow::{Context, bail, ensure};
 
 use super::catalog::Kernel;
 use crate::exec::{Output, exec};
+use crate::platform::Arch;
 
 /// Each version of Debian's kernel for virtual machines is a dependency of this package.
-const META: &str = "linux-image-cloud-amd64";
+fn meta(arch: Arch) -> String {
+    format!("linux-image-cloud-{}", arch.debian())
+}
 
 /// An unpacked kernel.
 #[derive(Clone, Debug)]
@@ -30,13 +33,9 @@ pub struct Store {
 }
 
 impl Store {
-    /// In a folder that is made when missing.
-    pub fn open(folder: &Path) -> anyhow::Result<Self> {
-        for below in ["apt/state", "apt/lists/partial", "apt/cache/archives/partial", "kernels"] {
-            let path = folder.join(below);
-            fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
-        }
-        Ok(Self { folder: folder.to_owned() })
+    /// In a folder that is made when needed.
+    pub fn open(folder: &Path) -> Self {
+        Self { folder: folder.to_owned() }
     }
 
     /// The kernel as it was unpacked before; None = it was not.
@@ -47,19 +46,27 @@ impl Store {
         image.is_file().then(|| Unpacked { name: kernel.name.clone(), release, image })
     }
 
-    /// Learns which packages the suites of all `kernels` have now.
-    pub fn update(&self, kernels: &[Kernel]) -> anyhow::Result<()> {
+    /// Learns which packages of an architecture the suites of `kernels` have now.
+    pub fn update(&self, kernels: &[Kernel], arch: Arch) -> anyhow::Result<()> {
         let mirrors = Mirrors::of_this_system()?;
+        let apt = self.apt_folder(arch);
+        for below in ["state", "lists/partial", "cache/archives/partial"] {
+            let path = apt.join(below);
+            fs::create_dir_all(&path).with_context(|| path.display().to_string())?;
+        }
+        let of_arch = kernels.iter().filter(|kernel| kernel.arch == arch);
         let mut suites: Vec<&str> =
-            kernels.iter().flat_map(|kernel| &kernel.suites).map(String::as_str).collect();
+            of_arch.flat_map(|kernel| &kernel.suites).map(String::as_str).collect();
         suites.sort_unstable();
         suites.dedup();
         let lines: Vec<String> = suites.iter().map(|suite| mirrors.line(suite)).collect();
-        let list = self.folder.join("apt/sources.list");
+        let list = apt.join("sources.list");
         fs::write(&list, lines.concat()).with_context(|| list.display().to_string())?;
         // A suite that has gone must not stop those that are there: what is missing is said when
         // a kernel is not found.
-        if let Err(error) = exec(self.apt("apt-get").args(["-qq", "update"]), Output::Captured) {
+        if let Err(error) =
+            exec(self.apt(arch, "apt-get").args(["-qq", "update"]), Output::Captured)
+        {
             eprintln!("vm: {error:#}");
         }
         Ok(())
@@ -77,15 +84,17 @@ impl Store {
     }
 
     fn fetch_newest(&self, kernel: &Kernel) -> anyhow::Result<Unpacked> {
-        let table = exec(self.apt("apt-cache").args(["madison", META]), Output::Captured)?;
+        let meta = meta(kernel.arch);
+        let table =
+            exec(self.apt(kernel.arch, "apt-cache").args(["madison", &meta]), Output::Captured)?;
         let version = newest(&table, &kernel.release)
-            .with_context(|| format!("no {META} {}* in {}", kernel.release, list(kernel)))?;
-        let depends = self.depends(META, &version)?;
+            .with_context(|| format!("no {meta} {}* in {}", kernel.release, list(kernel)))?;
+        let depends = self.depends(kernel.arch, &meta, &version)?;
         let image = starting_with(&depends, "linux-image-")
-            .with_context(|| format!("{META} {version} depends on no image"))?;
+            .with_context(|| format!("{meta} {version} depends on no image"))?;
         let release = image.trim_start_matches("linux-image-").to_owned();
         // Since 7 the image is in a package of its own, on which the one of the old name depends.
-        let depends = self.depends(&image, &version)?;
+        let depends = self.depends(kernel.arch, &image, &version)?;
         let package = starting_with(&depends, "linux-binary-").unwrap_or(image);
 
         let folder = self.folder.join("kernels").join(&kernel.name);
@@ -94,7 +103,7 @@ impl Store {
             fs::remove_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
         }
         fs::create_dir_all(&scratch).with_context(|| scratch.display().to_string())?;
-        let mut download = self.apt("apt-get");
+        let mut download = self.apt(kernel.arch, "apt-get");
         download.args(["-qq", "download"]).arg(format!("{package}={version}"));
         exec(download.current_dir(&scratch), Output::Captured)?;
         let deb = files(&scratch)?.into_iter().find(|path| path.extension().is_some());
@@ -109,17 +118,24 @@ impl Store {
         Ok(Unpacked { name: kernel.name.clone(), release, image })
     }
 
+    fn apt_folder(&self, arch: Arch) -> PathBuf {
+        self.folder.join("apt").join(arch.debian())
+    }
+
     /// Names of the packages that a package depends on.
-    fn depends(&self, package: &str, version: &str) -> anyhow::Result<Vec<String>> {
-        let mut show = self.apt("apt-cache");
+    fn depends(&self, arch: Arch, package: &str, version: &str) -> anyhow::Result<Vec<String>> {
+        let mut show = self.apt(arch, "apt-cache");
         show.arg("show").arg(format!("{package}={version}"));
         Ok(dependencies(&exec(&mut show, Output::Captured)?))
     }
 
     /// apt that neither reads nor writes what the system's knows.
-    fn apt(&self, program: &str) -> Command {
+    fn apt(&self, arch: Arch, program: &str) -> Command {
         let mut command = Command::new(program);
-        let apt = self.folder.join("apt");
+        let apt = self.apt_folder(arch);
+        for name in ["APT::Architecture", "APT::Architectures"] {
+            command.arg("-o").arg(format!("{name}={}", arch.debian()));
+        }
         for (name, below) in [
             ("Dir::State", "state"),
             ("Dir::State::Lists", "lists"),
@@ -133,8 +149,6 @@ impl Store {
             "Dir::Etc::sourceparts=/dev/null",
             "Dir::Etc::preferencesparts=/dev/null",
             "APT::Sandbox::User=root",
-            "APT::Architecture=amd64",
-            "APT::Architectures=amd64",
             "Acquire::Languages=none",
             "Acquire::Retries=3",
         ] {

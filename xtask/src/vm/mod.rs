@@ -12,10 +12,10 @@ mod qemu;
 mod replay;
 mod table;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Stdio;
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -28,17 +28,18 @@ use self::image::Programs;
 use self::kernels::{Store, Unpacked};
 use self::plan::{Ended, Outcome, Plan, Said};
 use self::table::Table;
+use crate::platform::Arch;
 use crate::workspace::{Workspace, as_root};
-use crate::{debian, setup};
+use crate::{debian, setup, support};
 
-/// The emulator, and what makes the guests' disk.
-const PACKAGES: [&str; 4] = ["qemu-system-x86", "mmdebstrap", "e2fsprogs", "binutils"];
+/// What makes the guests' disk; the emulator is that of [`Arch::emulator`].
+const PACKAGES: [&str; 4] = ["mmdebstrap", "e2fsprogs", "binutils", "debian-archive-keyring"];
 
 /// How the host is called beside the kernels.
 const HOST: &str = "host";
 
 /// Arguments of `cargo xtask vm`.
-#[derive(Debug, clap::Args)]
+#[derive(Debug, Default, clap::Args)]
 pub struct Args {
     /// Run everything: every test, kernel and guest, and the tests on this host
     #[arg(long)]
@@ -55,6 +56,13 @@ pub struct Args {
     /// List what would run, and run nothing
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    machines: Machines,
+}
+
+/// How guests are made and run.
+#[derive(Debug, Default, clap::Args)]
+pub struct Machines {
     /// Fetch the kernels anew, also when they are there
     #[arg(long)]
     refresh: bool,
@@ -67,6 +75,16 @@ pub struct Args {
     /// How many guests at a time [default: as many as this host has CPUs]
     #[arg(long, value_name = "N")]
     jobs: Option<usize>,
+}
+
+/// Arguments of `cargo xtask verifier`.
+#[derive(Debug, clap::Args)]
+pub struct VerifierArgs {
+    /// Take over what is found, and write docs/kernel-support.md from it
+    #[arg(long)]
+    bless: bool,
+    #[command(flatten)]
+    machines: Machines,
 }
 
 /// Examples for the help.
@@ -89,7 +107,7 @@ struct Report {
 pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
     let catalog = Catalog::read(workspace)?;
     setup::execute(workspace)?;
-    let programs = Programs::build(workspace)?;
+    let programs = Programs::build(workspace, Arch::native())?;
     let tests = programs.list()?;
     let choice = Choice {
         all: args.all,
@@ -101,12 +119,47 @@ pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
     if args.list {
         return list(&runs);
     }
-    let bench = Bench::set_up(workspace, &catalog, runs, args)?;
+    let Counts { passed, failed, nowhere } = run(workspace, &catalog, &programs, runs, args)?;
+    println!("\n{passed} passed, {failed} failed");
+    ensure!(failed == 0, "not every guest held");
+    ensure!(passed > 0, "no test ran");
+    ensure!(!args.all || nowhere == 0, "some tests ran nowhere");
+    Ok(())
+}
+
+/// The quick set, as a part of `cargo xtask test`.
+pub fn quick(workspace: &Workspace) -> anyhow::Result<Counts> {
+    let catalog = Catalog::read(workspace)?;
+    let programs = Programs::build(workspace, Arch::native())?;
+    let runs = catalog.select(&Choice::default(), &programs.list()?)?;
+    run(workspace, &catalog, &programs, runs, &Args::default())
+}
+
+/// What came of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Counts {
+    /// Tests that passed, once for each machine.
+    pub passed: usize,
+    /// Tests and guests that failed, and traces that replay differently here.
+    pub failed: usize,
+    /// Tests that no machine could run.
+    nowhere: usize,
+}
+
+/// Runs guests, and shows what came of it.
+fn run(
+    workspace: &Workspace,
+    catalog: &Catalog,
+    programs: &Programs,
+    runs: Vec<Run>,
+    args: &Args,
+) -> anyhow::Result<Counts> {
+    let bench = Bench::set_up(workspace, catalog, runs, programs, &args.machines)?;
     let mut table = Table::default();
     if args.all {
-        table.add(HOST, &on_host(workspace, &programs, &tests)?);
+        table.add(HOST, &on_host(workspace, programs, &programs.list()?)?);
     }
-    let reports = bench.run(workspace, &programs, args)?;
+    let reports = bench.run(args.machines.jobs);
     let mut failures = Vec::new();
     for report in &reports {
         table.add(&report.run.name(), &report.tests);
@@ -114,42 +167,36 @@ pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
         let folder = bench.results(&report.run);
         failures.extend(replay::differences(workspace, &report.run.name(), &folder)?);
     }
-    table.print(&mut std::io::stdout())?;
+    let mut out = std::io::stdout();
+    table.print(&mut out)?;
     fs::write(bench.folder.join("table.txt"), table.to_string()).context("writing the table")?;
     let nowhere = table.ran_nowhere(reports.iter().flat_map(|report| &report.run.tests));
-    println!();
     if nowhere.is_empty() {
-        println!("every one of these tests ran somewhere");
+        println!("\nevery one of these tests ran somewhere");
     } else {
-        println!("ran nowhere: {}", nowhere.join(", "));
+        println!("\nran nowhere: {}", nowhere.join(", "));
     }
     for failure in &failures {
         println!("\n{failure}");
     }
     let (passed, failed) = table.count();
-    println!("\n{passed} passed, {} failed", failed + failures.len());
-    ensure!(failed == 0 && failures.is_empty(), "not every guest held");
-    ensure!(passed > 0, "no test ran");
-    ensure!(!args.all || nowhere.is_empty(), "some tests ran nowhere");
-    Ok(())
+    Ok(Counts { passed, failed: failed + failures.len(), nowhere: nowhere.len() })
 }
 
-/// Boots each kernel once and gives the folder with what it recorded: NAME/support.json and
-/// NAME/btf.zst.
-pub fn record(workspace: &Workspace, args: &Args) -> anyhow::Result<PathBuf> {
+/// Boots each kernel once, and holds what it offers and how its verifier counts the programs
+/// against tests/kernels.
+pub fn verifier(workspace: &Workspace, args: &VerifierArgs) -> anyhow::Result<()> {
     let catalog = Catalog::read(workspace)?;
     setup::execute(workspace)?;
-    let programs = Programs::build(workspace)?;
-    let mut runs = catalog.recorders();
-    runs.retain(|run| args.kernel.is_empty() || args.kernel.contains(&run.kernel.name));
-    let bench = Bench::set_up(workspace, &catalog, runs, args)?;
-    let reports = bench.run(workspace, &programs, args)?;
+    let programs = Programs::build(workspace, Arch::native())?;
+    let runs = catalog.recorders();
+    let bench = Bench::set_up(workspace, &catalog, runs, &programs, &args.machines)?;
     let folder = bench.folder.join("recorded");
     if folder.exists() {
         fs::remove_dir_all(&folder).with_context(|| folder.display().to_string())?;
     }
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-    for report in reports {
+    for report in bench.run(args.machines.jobs) {
         if let Some(error) = report.error {
             bail!("{error}");
         }
@@ -157,62 +204,65 @@ pub fn record(workspace: &Workspace, args: &Args) -> anyhow::Result<PathBuf> {
         let to = folder.join(&report.run.kernel.name);
         fs::rename(&recorded, &to).with_context(|| recorded.display().to_string())?;
     }
-    Ok(folder)
+    let known = workspace.root.join("tests/kernels");
+    let docs = workspace.root.join("docs/kernel-support.md");
+    support::execute(&known, &folder, &docs, args.bless)
 }
 
 /// Everything that guests need, ready.
 struct Bench {
     folder: PathBuf,
-    root: PathBuf,
-    guests: Vec<(Run, Unpacked)>,
+    guests: Vec<Guest>,
     kvm: bool,
 }
 
+/// A guest with what it boots.
+struct Guest {
+    run: Run,
+    kernel: Unpacked,
+    disk: PathBuf,
+}
+
 impl Bench {
+    /// Fetches and builds for `runs`; `native` are the programs of this host's architecture.
     fn set_up(
         workspace: &Workspace,
         catalog: &Catalog,
         runs: Vec<Run>,
-        args: &Args,
+        native: &Programs,
+        args: &Machines,
     ) -> anyhow::Result<Self> {
+        let arches: BTreeSet<Arch> = runs.iter().map(|run| run.kernel.arch).collect();
         kernels::check_apt()?;
-        debian::ensure(&PACKAGES, "booting kernels")?;
+        let mut packages: Vec<&str> = PACKAGES.into();
+        packages.extend(arches.iter().map(|arch| arch.emulator()));
+        debian::ensure(&packages, "booting kernels")?;
         let folder = workspace.target.join("vm");
-        let store = Store::open(&folder)?;
-        let mut updated = false;
-        let mut kernels: Vec<Unpacked> = Vec::new();
-        for kernel in catalog.kernels() {
-            if !runs.iter().any(|run| run.kernel.name == kernel.name) {
-                continue;
-            }
-            let offline = args.offline.contains(&kernel.name);
-            let there = store.unpacked(kernel).filter(|_| offline || !args.refresh);
-            if let Some(there) = there {
-                kernels.push(there);
-            } else if offline {
-                eprintln!("vm: kernel {} is not there: going without it", kernel.name);
+        let mut guests = Vec::new();
+        for arch in arches {
+            let of_arch = |run: &&Run| run.kernel.arch == arch;
+            let runs: Vec<Run> = runs.iter().filter(of_arch).cloned().collect();
+            let kernels = fetch(&Store::open(&folder), catalog, &runs, arch, args)?;
+            let foreign;
+            let programs = if arch.is_native() {
+                native
             } else {
-                if !updated {
-                    eprintln!("vm: fetching kernels");
-                    store.update(catalog.kernels())?;
-                    updated = true;
+                arch.ensure(workspace)?;
+                foreign = Programs::build(workspace, arch)?;
+                &foreign
+            };
+            let folder = folder.join(arch.debian());
+            fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
+            let root = image::root(catalog, &folder, arch)?;
+            let disk = image::disk(workspace, &root, &folder, programs, &runs)?;
+            for run in runs {
+                if let Some(kernel) = kernels.iter().find(|kernel| kernel.name == run.kernel.name) {
+                    guests.push(Guest { run, kernel: kernel.clone(), disk: disk.clone() });
                 }
-                kernels.push(store.fetch(kernel)?);
             }
         }
-        for kernel in &kernels {
-            eprintln!("vm: kernel {} is {}", kernel.name, kernel.release);
-        }
-        let root = image::root(catalog, &folder)?;
-        let guests: Vec<_> = runs
-            .into_iter()
-            .filter_map(|run| {
-                let kernel = kernels.iter().find(|kernel| kernel.name == run.kernel.name)?;
-                Some((run, kernel.clone()))
-            })
-            .collect();
         ensure!(!guests.is_empty(), "none of the kernels is there");
-        Ok(Self { folder, root, guests, kvm: args.kvm })
+        Ok(Self { folder, guests, kvm: args.kvm })
     }
 
     fn results(&self, run: &Run) -> PathBuf {
@@ -220,24 +270,18 @@ impl Bench {
     }
 
     /// Runs all guests, as many at a time as there are CPUs, those with most tests first.
-    fn run(
-        &self,
-        workspace: &Workspace,
-        programs: &Programs,
-        args: &Args,
-    ) -> anyhow::Result<Vec<Report>> {
-        let runs: Vec<Run> = self.guests.iter().map(|(run, _)| run.clone()).collect();
-        let disk = image::disk(workspace, &self.root, &self.folder, programs, &runs)?;
-        let mut queue: VecDeque<_> = (0..self.guests.len()).collect();
-        queue.make_contiguous().sort_by_key(|&index| std::cmp::Reverse(runs[index].tests.len()));
-        let queue = Mutex::new(queue);
+    fn run(&self, jobs: Option<usize>) -> Vec<Report> {
+        let mut queue: Vec<usize> = (0..self.guests.len()).collect();
+        queue.sort_by_key(|&index| std::cmp::Reverse(self.guests[index].run.tests.len()));
+        let queue = Mutex::new(VecDeque::from(queue));
         let reports = Mutex::new(Vec::new());
         let cpus = thread::available_parallelism().map_or(1, usize::from);
         thread::scope(|scope| {
-            for _ in 0..args.jobs.unwrap_or(cpus).clamp(1, self.guests.len()) {
+            for _ in 0..jobs.unwrap_or(cpus).clamp(1, self.guests.len()) {
                 scope.spawn(|| {
-                    while let Some(index) = lock(&queue).pop_front() {
-                        let report = self.run_one(&self.guests[index], &disk);
+                    loop {
+                        let Some(index) = lock(&queue).pop_front() else { return };
+                        let report = self.run_one(&self.guests[index]);
                         lock(&reports).push((index, report));
                     }
                 });
@@ -245,10 +289,10 @@ impl Bench {
         });
         let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
         reports.sort_by_key(|(index, _)| *index);
-        Ok(reports.into_iter().map(|(_, report)| report).collect())
+        reports.into_iter().map(|(_, report)| report).collect()
     }
 
-    fn run_one(&self, (run, kernel): &(Run, Unpacked), disk: &Path) -> Report {
+    fn run_one(&self, Guest { run, kernel, disk }: &Guest) -> Report {
         let name = run.name();
         let folder = self.results(run);
         let started = Instant::now();
@@ -268,6 +312,41 @@ impl Bench {
         }
         Report { run: run.clone(), tests, error }
     }
+}
+
+/// The kernels of `runs`, fetched when they are not there.
+fn fetch(
+    store: &Store,
+    catalog: &Catalog,
+    runs: &[Run],
+    arch: Arch,
+    args: &Machines,
+) -> anyhow::Result<Vec<Unpacked>> {
+    let mut updated = false;
+    let mut kernels: Vec<Unpacked> = Vec::new();
+    for kernel in catalog.kernels() {
+        if !runs.iter().any(|run| run.kernel.name == kernel.name) {
+            continue;
+        }
+        let offline = args.offline.contains(&kernel.name);
+        let there = store.unpacked(kernel).filter(|_| offline || !args.refresh);
+        if let Some(there) = there {
+            kernels.push(there);
+        } else if offline {
+            eprintln!("vm: kernel {} is not there: going without it", kernel.name);
+        } else {
+            if !updated {
+                eprintln!("vm: fetching kernels");
+                store.update(catalog.kernels(), arch)?;
+                updated = true;
+            }
+            kernels.push(store.fetch(kernel)?);
+        }
+    }
+    for kernel in &kernels {
+        eprintln!("vm: kernel {} is {}", kernel.name, kernel.release);
+    }
+    Ok(kernels)
 }
 
 /// Shows what a machine says as a test harness would, and keeps the outcomes.

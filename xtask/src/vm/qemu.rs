@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Read};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -51,7 +51,7 @@ impl Machine<'_> {
                 .with_context(|| path.display().to_string())
         };
         sparse(&out, OUT_MIB)?;
-        let mut command = self.command(run, &console, &out);
+        let mut command = self.command(run, &out);
         if run.guest.swap_mib > 0 {
             let swap = self.folder.join("swap.img");
             sparse(&swap, u64::from(run.guest.swap_mib))?;
@@ -61,7 +61,8 @@ impl Machine<'_> {
         let guest = spawned.spawn();
         let mut guest = Ended(guest.with_context(|| format!("cannot start `{}`", line(&command)))?);
         let limit = Duration::from_secs(run.kernel.limit_seconds);
-        let told = listen(&mut guest.0, limit, &mut hear);
+        let log = File::create(&console).with_context(|| console.display().to_string())?;
+        let told = listen(&mut guest.0, limit, log, &mut hear);
         drop(guest);
         if let Err(error) = told {
             let last = last_lines(&console);
@@ -76,27 +77,23 @@ impl Machine<'_> {
     }
 
     /// QEMU, which the kernel kills when this thread ends, however it ends.
-    fn command(&self, run: &Run, console: &Path, out: &Path) -> Command {
+    fn command(&self, run: &Run, out: &Path) -> Command {
+        let arch = run.kernel.arch;
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL", "qemu-system-x86_64", "-M", "q35"]);
-        // QEMU 7.2 emulates cmpxchg16b and more than one thread wrongly: guests crashed.
-        let (accelerator, cpu) = match self.kvm {
-            true => ("kvm", "host"),
-            false => ("tcg,thread=single", "max,-cx16"),
-        };
-        command.args(["-accel", accelerator, "-cpu", cpu]);
+        command.args(["--pdeathsig", "KILL"]);
+        command.args(arch.qemu(self.kvm));
         command.args(["-smp", &run.guest.cpus.to_string()]);
         command.args(["-m", &run.guest.memory_mib.to_string()]);
         command.args(["-nic", "none", "-display", "none", "-monitor", "none", "-no-reboot"]);
-        command.arg("-serial").arg(format!("file:{}", console.display()));
         command.args(["-serial", "stdio"]);
         command.args(disk(self.disk, "root", "snapshot=on"));
         command.args(disk(out, "out", "cache=unsafe"));
         command.arg("-kernel").arg(self.kernel);
         let plan = run.name().replace('/', "-");
         command.arg("-append").arg(format!(
-            "console=ttyS0 loglevel=4 panic=-1 oops=panic root=PARTUUID={DISK_ID:08x}-01 rootwait \
+            "console={} loglevel=4 panic=-1 oops=panic root=PARTUUID={DISK_ID:08x}-01 rootwait \
              rw init={INSIDE}/tests/guest rampage_plan={plan} {}",
+            arch.console(),
             run.guest.command_line
         ));
         command
@@ -123,8 +120,14 @@ impl Drop for Ended {
     }
 }
 
-/// Reads until the guest has finished and QEMU has ended.
-fn listen(guest: &mut Child, limit: Duration, hear: &mut impl FnMut(Said)) -> anyhow::Result<()> {
+/// Reads until the guest has finished and QEMU has ended. What it says shares the serial port with
+/// the kernel's console, which goes to `console`.
+fn listen(
+    guest: &mut Child,
+    limit: Duration,
+    mut console: impl Write,
+    hear: &mut impl FnMut(Said),
+) -> anyhow::Result<()> {
     let stdout = guest.stdout.take().context("no output of QEMU")?;
     let mut errors = guest.stderr.take().context("no errors of QEMU")?;
     let (sender, lines) = mpsc::channel();
@@ -154,8 +157,7 @@ fn listen(guest: &mut Child, limit: Duration, hear: &mut impl FnMut(Said)) -> an
                     }
                     hear(said);
                 }
-                // The firmware writes to the same port.
-                Err(_) => {}
+                Err(_) => writeln!(console, "{said}").context("writing the console's log")?,
             },
             Err(RecvTimeoutError::Timeout) if left <= SILENCE => {
                 bail!("the guest took more than {} s, and was in {running}", limit.as_secs())
@@ -202,7 +204,9 @@ mod tests {
         shell.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut guest = Ended(shell.spawn().unwrap());
         let mut heard = Vec::new();
-        let result = listen(&mut guest.0, limit, &mut |said| heard.push(format!("{said:?}")));
+        let result = listen(&mut guest.0, limit, std::io::sink(), &mut |said| {
+            heard.push(format!("{said:?}"))
+        });
         (result, heard)
     }
 

@@ -12,8 +12,7 @@ use crate::{read, run, say};
 
 const OURS: &str = "/rampage";
 const CGROUPS: &str = "/sys/fs/cgroup";
-/// The machine's second serial port; the first is the kernel's console.
-const PORT: &str = "/dev/ttyS1";
+const CONSOLE: &str = "/dev/console";
 
 /// Does all that this machine is for; never returns.
 pub fn live() -> ! {
@@ -29,10 +28,12 @@ pub fn live() -> ! {
 fn work() -> Result<()> {
     mount("proc", "proc", "/proc", "")?;
     mount("sysfs", "sysfs", "/sys", "")?;
-    if !Path::new(PORT).exists() {
+    if !fs::read_to_string("/proc/self/mounts")?.contains("devtmpfs /dev ") {
         mount("devtmpfs", "devtmpfs", "/dev", "")?;
     }
-    let mut port = OpenOptions::new().write(true).open(PORT).context(PORT)?;
+    // The port is the kernel's console too: from here on only a panic may write to it.
+    fs::write("/proc/sys/kernel/printk", "1").context("/proc/sys/kernel/printk")?;
+    let mut port = OpenOptions::new().write(true).open(CONSOLE).context(CONSOLE)?;
     let outcome = told(&mut port);
     if let Err(error) = &outcome {
         say(&mut port, &Said::Broken(&format!("{error:#}")))?;
@@ -41,10 +42,7 @@ fn work() -> Result<()> {
 }
 
 fn told(port: &mut File) -> Result<()> {
-    let line = fs::read_to_string("/proc/cmdline")?;
-    let name = line.split_whitespace().find_map(|word| word.strip_prefix("rampage_plan="));
-    let name = name.context("no rampage_plan on the kernel's command line")?;
-    let plan = read(&Path::new(OURS).join("plans").join(name))?;
+    let plan = read(&Path::new(OURS).join("plans").join(parameter("rampage_plan")?))?;
     set_up(&plan)?;
     let out = Path::new(OURS).join("out");
     let work = Path::new(OURS).join("work");
@@ -61,6 +59,13 @@ fn told(port: &mut File) -> Result<()> {
     pack.arg("-cf").arg(disk("out")?).arg("-C").arg(&out).arg(".");
     run::program(&plan, &mut pack)?;
     say(port, &Said::Finished {})
+}
+
+/// A word of the kernel's command line.
+fn parameter(name: &str) -> Result<String> {
+    let line = fs::read_to_string("/proc/cmdline")?;
+    let value = line.split_whitespace().find_map(|word| word.strip_prefix(name)?.strip_prefix('='));
+    value.map(str::to_owned).with_context(|| format!("no {name} on the kernel's command line"))
 }
 
 fn set_up(plan: &Plan) -> Result<()> {
@@ -116,21 +121,18 @@ fn mount(kind: &str, source: &str, place: &str, options: &str) -> Result<()> {
     Ok(())
 }
 
-/// The NVMe disk with this serial number: their order is not certain.
+/// The NVMe disk with this serial number: their order is not certain. Its device is the controller,
+/// or the subsystem where a kernel knows of several paths; both have the number.
 fn disk(serial: &str) -> Result<PathBuf> {
-    for entry in fs::read_dir("/sys/class/nvme")? {
-        let controller = entry?.path();
-        let found = fs::read_to_string(controller.join("serial")).unwrap_or_default();
-        if found.trim() != serial {
-            continue;
-        }
-        for entry in fs::read_dir(&controller)? {
-            let name = entry?.file_name();
-            let node = Path::new("/dev").join(&name);
-            if name.to_string_lossy().starts_with("nvme") && node.exists() {
-                return Ok(node);
-            }
+    let mut others = Vec::new();
+    for entry in fs::read_dir("/sys/block")? {
+        let block = entry?;
+        let found = fs::read_to_string(block.path().join("device/serial"));
+        let node = Path::new("/dev").join(block.file_name());
+        match found {
+            Ok(found) if found.trim() == serial && node.exists() => return Ok(node),
+            found => others.push((node, found)),
         }
     }
-    bail!("there is no disk with the serial number {serial}")
+    bail!("no disk has the serial number {serial}: {others:?}")
 }

@@ -1,7 +1,7 @@
 //! Runs tests one by one, each a process of its own, and says how each went: one JSON object a line.
 //!
-//! As the first process of a virtual machine it sets the machine up first, talks through the second
-//! serial port, and switches off at the end; `guest PLAN` does the same work in a machine that runs
+//! As the first process of a virtual machine it sets the machine up first, talks through its
+//! console, and switches off at the end; `guest PLAN` does the same work in a machine that runs
 //! already, and talks to standard output. The other side is `cargo xtask vm`.
 
 mod machine;

@@ -45,7 +45,7 @@ fn full() -> Facts {
 
 fn printed(facts: &Facts, hooks: &[Hook]) -> String {
     let mut out = Vec::new();
-    let tracing = Tracing { hooks: hooks.to_vec(), refused: None };
+    let tracing = Tracing { hooks: hooks.to_vec(), ..Tracing::default() };
     render(facts, &tracing, &mut out).unwrap();
     String::from_utf8(out).unwrap()
 }
@@ -135,12 +135,21 @@ user namespace    not the initial one
 #[test]
 fn json_is_one_object() {
     let mut out = Vec::new();
-    let tracing = Tracing { hooks: vec![hook("oom", "tp_btf", "planned", "")], refused: None };
+    let sweep = LoadedProgram {
+        name: "sweep".to_owned(),
+        verified_instructions: None,
+        translated_instructions: Some(312),
+    };
+    let hooks = vec![hook("oom", "tp_btf", "planned", "")];
+    let tracing = Tracing { hooks, programs: vec![sweep], refused: None };
     render_json(&full(), &tracing, &mut out).unwrap();
     let json: serde_json::Value = serde_json::from_slice(&out).unwrap();
     assert_eq!(json["facts"]["memory_controller"]["hierarchy"]["version"], "v2");
     assert_eq!(json["facts"]["swap_bytes"], 0);
     assert_eq!(json["hooks"][0]["mechanism"], "tp_btf");
+    assert_eq!(json["programs"][0]["name"], "sweep");
+    assert_eq!(json["programs"][0]["translated_instructions"], 312);
+    assert!(json["programs"][0]["verified_instructions"].is_null());
     assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
 }
 
@@ -148,7 +157,7 @@ fn json_is_one_object() {
 fn a_refusal_is_said_with_its_remedy() {
     let refused =
         Unsupported { reason: "no\x1b[2J privilege".to_owned(), remedy: "be root".to_owned() };
-    let tracing = Tracing { hooks: Vec::new(), refused: Some(refused) };
+    let tracing = Tracing { refused: Some(refused), ..Tracing::default() };
     let mut out = Vec::new();
     render(&full(), &tracing, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
