@@ -154,9 +154,10 @@ fn cpus() -> Option<usize> {
     crate::proc::cpus().ok()
 }
 
-/// Whether every instruction is translated, at some tenth of the speed.
+/// Whether every instruction is translated, at some tenth of the speed; where patience is asked for,
+/// it is as slow as that.
 fn is_emulated() -> bool {
-    std::env::var_os("RAMPAGE_EMULATED").is_some()
+    crate::clock::patience() > 1
         || fs::read_to_string("/proc/cpuinfo").is_ok_and(|text| text.contains("QEMU TCG"))
 }
 
