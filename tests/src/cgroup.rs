@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 
+use crate::clock;
+
 /// Which kind of hierarchy holds the memory controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Version {
@@ -45,6 +47,11 @@ impl MemoryCgroup {
         Ok(cgroup)
     }
 
+    /// The same without a limit: for what exhausts the whole machine.
+    pub fn unlimited(name: &str) -> Result<Self> {
+        Self::new(name, u64::MAX)
+    }
+
     /// A cgroup inside this one, without a limit of its own. Drop it before its parent.
     pub fn child(&self, name: &str) -> Result<Self> {
         if self.version == Version::V2 {
@@ -76,7 +83,20 @@ impl MemoryCgroup {
 
     /// Sets the limit of memory, bytes.
     pub fn set_limit(&self, bytes: u64) -> Result<()> {
-        self.set("memory.limit_in_bytes", "memory.max", &bytes.to_string())
+        let text = bytes.to_string();
+        let (v1, v2) = if bytes == u64::MAX { ("-1", "max") } else { (&*text, &*text) };
+        let value = if self.version == Version::V1 { v1 } else { v2 };
+        self.set("memory.limit_in_bytes", "memory.max", value)
+    }
+
+    /// Above how much its processes are slowed down, bytes; v2 only.
+    pub fn set_high(&self, bytes: u64) -> Result<()> {
+        self.set_v2("memory.high", &bytes.to_string())
+    }
+
+    /// How much of it may be swapped out, bytes; v2 only.
+    pub fn set_swap_limit(&self, bytes: u64) -> Result<()> {
+        self.set_v2("memory.swap.max", &bytes.to_string())
     }
 
     /// How readily anonymous pages are swapped out, 0 to 200; v1 only.
@@ -89,10 +109,7 @@ impl MemoryCgroup {
 
     /// Makes the OOM killer take all processes of this cgroup at once; v2 only.
     pub fn set_oom_group(&self) -> Result<()> {
-        if self.version == Version::V1 {
-            bail!("cgroup v1 has no memory.oom.group");
-        }
-        write(&self.folder.join("memory.oom.group"), "1")
+        self.set_v2("memory.oom.group", "1")
     }
 
     /// Charge now, bytes.
@@ -115,6 +132,13 @@ impl MemoryCgroup {
             kills += value.context("no oom_kill counter")?.parse::<u64>()?;
         }
         Ok(kills)
+    }
+
+    /// A counter of memory.events (`high`, `max`, `oom_kill` …); v2 only.
+    pub fn event(&self, name: &str) -> Result<u64> {
+        let text = read(&self.folder.join("memory.events"))?;
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        Ok(line.with_context(|| format!("memory.events has no {name}"))?.parse()?)
     }
 
     /// Moves a process here.
@@ -149,6 +173,13 @@ impl MemoryCgroup {
         }
     }
 
+    fn set_v2(&self, file: &str, value: &str) -> Result<()> {
+        if self.version == Version::V1 {
+            bail!("cgroup v1 has no {file}");
+        }
+        write(&self.folder.join(file), value)
+    }
+
     fn set(&self, v1: &'static str, v2: &'static str, value: &str) -> Result<()> {
         write(&self.folder.join(self.file(v1, v2)), value)
     }
@@ -156,7 +187,7 @@ impl MemoryCgroup {
 
 impl Drop for MemoryCgroup {
     fn drop(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + clock::patient(Duration::from_secs(10));
         loop {
             let mut removed = true;
             for folder in subtree(&self.folder).unwrap_or_default() {
@@ -176,6 +207,11 @@ impl Drop for MemoryCgroup {
             std::thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Where the memory controller is; None = nowhere.
+pub fn version() -> Option<Version> {
+    hierarchy().ok().map(|(version, _)| version)
 }
 
 /// Version and mount point of the memory controller.

@@ -103,6 +103,7 @@ impl Hog {
 
     /// The next finished step that is not a `wait`.
     pub fn report(&self, timeout: Duration) -> Result<Report> {
+        let timeout = clock::patient(timeout);
         loop {
             match self.reports.recv_timeout(timeout) {
                 Ok(report) if report.step == "wait" => {}

@@ -2,11 +2,15 @@
 //! memory as told, a private php-fpm, the tracer as a black box, and oracles to check it by.
 
 pub mod binary;
+pub mod bpf;
 pub mod cgroup;
 pub mod clock;
 pub mod counters;
 pub mod fastcgi;
+pub mod features;
 pub mod hog;
+pub mod keep;
+pub mod kernel_log;
 pub mod marks;
 pub mod php;
 pub mod proc;

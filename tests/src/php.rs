@@ -12,7 +12,8 @@ use crate::cgroup::MemoryCgroup;
 use crate::clock;
 use crate::fastcgi::{FastCgiError, Request, Response};
 
-const BINARY: &str = "/usr/sbin/php-fpm8.2";
+/// The program.
+pub const BINARY: &str = "/usr/sbin/php-fpm8.2";
 /// Classes that each normal request loads, so that opcache has something to hold.
 const CLASSES: usize = 40;
 
@@ -92,14 +93,14 @@ impl PhpFpm {
     /// Sends a request and waits, at most 10 s between two parts of it, for the whole answer.
     pub fn get(&self, script: &str, query: &str) -> Result<Response, FastCgiError> {
         let request = self.send(script, query)?;
-        request.set_timeout(Duration::from_secs(10))?;
+        request.set_timeout(clock::patient(Duration::from_secs(10)))?;
         request.finish()
     }
 
     /// Starts `leak.php` at `rate` MiB/s and returns with the worker that runs it.
     pub fn leak(&self, rate: u32) -> Result<(Request, u32)> {
         let mut request = self.send("leak.php", &format!("rate={rate}"))?;
-        request.set_timeout(Duration::from_secs(120))?;
+        request.set_timeout(clock::patient(Duration::from_secs(120)))?;
         loop {
             ensure!(request.read()?, "leak.php ended: {:?}", request.output);
             let response = Response::split(&request.output, Vec::new());

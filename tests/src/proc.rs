@@ -66,13 +66,45 @@ pub fn tasks_made() -> Result<u64> {
     Ok(value.context("/proc/stat has no `processes`")?.trim().parse()?)
 }
 
-/// How far the cheap read of an RSS counter may be off, bytes: since Linux 6.2 each CPU keeps up to
-/// a batch of max(32, 2 × CPUs) pages to itself (lib/percpu_counter.c, compute_batch_value).
+/// How far the cheap read of an RSS counter of a process with one thread may be off, bytes.
 pub fn counter_error_bytes() -> Result<u64> {
+    counter_error_bytes_of(1)
+}
+
+/// The same with `threads`: since Linux 6.2 each CPU keeps up to a batch of max(32, 2 × CPUs) pages
+/// to itself (lib/percpu_counter.c, compute_batch_value), before that each thread what it took in
+/// 64 faults (mm/memory.c, TASK_RSS_EVENTS_THRESH), to which the one in progress comes.
+pub fn counter_error_bytes_of(threads: u64) -> Result<u64> {
+    let cpus = cpus()? as u64;
+    let (of_cpus, of_threads) = (u64::max(32, 2 * cpus) * cpus, 65 * threads);
+    Ok(u64::max(of_cpus, of_threads) * 4096)
+}
+
+/// Online CPUs.
+pub fn cpus() -> Result<usize> {
     let stat = fs::read_to_string("/proc/stat")?;
-    let cpus = stat
-        .lines()
-        .filter(|line| line.strip_prefix("cpu").is_some_and(|rest| !rest.starts_with(' ')))
-        .count() as u64;
-    Ok(u64::max(32, 2 * cpus) * cpus * 4096)
+    let is_cpu = |line: &&str| line.strip_prefix("cpu").is_some_and(|rest| !rest.starts_with(' '));
+    Ok(stat.lines().filter(is_cpu).count())
+}
+
+/// A counter of /proc/vmstat.
+pub fn vmstat(name: &str) -> Result<u64> {
+    field("/proc/vmstat", name, ' ')
+}
+
+/// A quantity of /proc/meminfo, bytes.
+pub fn meminfo(name: &str) -> Result<u64> {
+    Ok(field("/proc/meminfo", name, ':')? << 10)
+}
+
+/// A quantity of /proc/PID/smaps_rollup, bytes: counted page by page, so exact.
+pub fn rollup(tgid: u32, name: &str) -> Result<u64> {
+    Ok(field(&format!("/proc/{tgid}/smaps_rollup"), name, ':')? << 10)
+}
+
+fn field(path: &str, name: &str, separator: char) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("reading {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(separator));
+    let value = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    value.with_context(|| format!("{path} has no {name}"))
 }

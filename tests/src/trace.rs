@@ -46,6 +46,14 @@ impl Line {
     }
 }
 
+/// Whether the cgroup of a victim is `path` or below it.
+pub fn any_in(victims: &[Victim], path: &str) -> bool {
+    victims.iter().any(|victim| {
+        let rest = victim.cgroup.as_deref().and_then(|cgroup| cgroup.strip_prefix(path));
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    })
+}
+
 /// All lines so far.
 #[derive(Clone, Debug, Default)]
 pub struct Trace {
@@ -99,11 +107,7 @@ impl Trace {
 
     /// OOM events with a victim whose cgroup is `path` or below it.
     pub fn ooms_in(&self, path: &str) -> Vec<&Oom> {
-        let inside = |victim: &Victim| {
-            let rest = victim.cgroup.as_deref().and_then(|cgroup| cgroup.strip_prefix(path));
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
-        self.ooms().into_iter().filter(|oom| oom.victims.iter().any(inside)).collect()
+        self.ooms().into_iter().filter(|oom| any_in(&oom.victims, path)).collect()
     }
 
     /// Findings with their lines.

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::binary;
 use crate::clock;
+use crate::keep;
 use crate::trace::{Line, Trace};
 
 /// From the start until the first tick: loading and attaching on a busy machine.
@@ -198,6 +199,7 @@ impl Tracer {
             Some(path) => Trace::read(path)?,
             None => self.so_far()?,
         };
+        keep::keep(&trace)?;
         Ok(Outcome { trace, status, stderr })
     }
 }

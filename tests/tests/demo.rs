@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use tests::binary::rampage;
+use tests::clock;
+use tests::needs;
 
 /// One demo at a time: the roles have the same names.
 fn alone() -> MutexGuard<'static, ()> {
@@ -51,7 +53,11 @@ fn players() -> Vec<PathBuf> {
 fn nothing_is_left(tgid: u32) -> Result<()> {
     let started = Instant::now();
     while !players().is_empty() {
-        ensure!(started.elapsed() < Duration::from_secs(5), "left behind: {:?}", players());
+        ensure!(
+            started.elapsed() < clock::patient(Duration::from_secs(5)),
+            "left behind: {:?}",
+            players()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     ensure!(cgroups(tgid).is_empty(), "left behind: {:?}", cgroups(tgid));
@@ -60,6 +66,7 @@ fn nothing_is_left(tgid: u32) -> Result<()> {
 
 #[test]
 fn it_warns_before_the_kill_and_names_the_leaker() -> Result<()> {
+    needs!(Btf);
     let _alone = alone();
     let started = Instant::now();
     let child = demo(&[])?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
@@ -69,7 +76,7 @@ fn it_warns_before_the_kill_and_names_the_leaker() -> Result<()> {
     let text = String::from_utf8(output.stdout)?;
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "{}: {errors}\n{text}", output.status);
-    ensure!(took < Duration::from_secs(30), "it took {took:?}");
+    ensure!(took < clock::patient(Duration::from_secs(30)), "it took {took:?}");
     let place = |part: &str| text.find(part).with_context(|| format!("no {part:?} in:\n{text}"));
     let warning = place("RUNAWAY")?;
     let kill = place("the OOM killer kills demo-bystander")?;
@@ -87,6 +94,7 @@ fn it_warns_before_the_kill_and_names_the_leaker() -> Result<()> {
 
 #[test]
 fn as_json_it_is_a_trace_with_both_findings() -> Result<()> {
+    needs!(Btf);
     let _alone = alone();
     let child = demo(&["--json"])?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
     let tgid = child.id();
@@ -118,7 +126,7 @@ fn under_way() -> Result<(Child, impl BufRead)> {
             return Ok((child, output));
         }
         line.clear();
-        if started.elapsed() > Duration::from_secs(20) {
+        if started.elapsed() > clock::patient(Duration::from_secs(20)) {
             break;
         }
     }
@@ -128,6 +136,7 @@ fn under_way() -> Result<(Child, impl BufRead)> {
 
 #[test]
 fn interrupted_it_cleans_up() -> Result<()> {
+    needs!(Btf);
     let _alone = alone();
     for signal in [libc::SIGINT, libc::SIGTERM] {
         let (mut child, mut output) = under_way()?;
@@ -148,6 +157,7 @@ fn interrupted_it_cleans_up() -> Result<()> {
 
 #[test]
 fn a_reader_that_goes_away_ends_it_cleanly() -> Result<()> {
+    needs!(Btf);
     let _alone = alone();
     let (mut child, output) = under_way()?;
     drop(output);
@@ -158,13 +168,18 @@ fn a_reader_that_goes_away_ends_it_cleanly() -> Result<()> {
 
 #[test]
 fn killed_it_leaves_no_process() -> Result<()> {
+    needs!(Btf);
     let _alone = alone();
     let (mut child, _output) = under_way()?;
     child.kill()?;
     child.wait()?;
     let started = Instant::now();
     while !players().is_empty() {
-        ensure!(started.elapsed() < Duration::from_secs(5), "left behind: {:?}", players());
+        ensure!(
+            started.elapsed() < clock::patient(Duration::from_secs(5)),
+            "left behind: {:?}",
+            players()
+        );
         std::thread::sleep(Duration::from_millis(20));
     }
     for cgroup in cgroups(child.id()) {

@@ -12,6 +12,7 @@ use tests::counters::Slot;
 use tests::fastcgi::{FastCgiError, Response};
 use tests::hog::Hog;
 use tests::marks::Marks;
+use tests::needs;
 use tests::php::{Manager, PhpFpm};
 use tests::proc;
 
@@ -19,6 +20,7 @@ const SOON: Duration = Duration::from_secs(20);
 
 #[test]
 fn hog_is_oom_killed_and_its_count_survives() -> Result<()> {
+    needs!(Tracefs);
     let cgroup = MemoryCgroup::new("fixture", 48 << 20)?;
     let marks = Marks::record()?;
     let mut hog = Hog::spawn(&cgroup, "wait anon:96")?;
@@ -43,6 +45,7 @@ fn hog_holds_what_it_says() -> Result<()> {
         file.path().display()
     );
     let mut hog = Hog::spawn(&cgroup, &script)?;
+    let error_bytes = proc::counter_error_bytes_of(2)?;
     for step in ["anon", "thp", "shm", "file", "free", "sleep", "anon"] {
         let report = hog.done(step, SOON)?;
         let memory = proc::memory(hog.pid())?;
@@ -52,7 +55,8 @@ fn hog_holds_what_it_says() -> Result<()> {
             ("shmem", report.shmem_bytes, memory.shmem_bytes),
             ("file", report.file_bytes, memory.file_bytes),
         ] {
-            assert!(seen >= said && seen - said < 4 << 20, "{step}: {what} {said} {seen}");
+            let least = said.saturating_sub(error_bytes);
+            assert!((least..said + (4 << 20)).contains(&seen), "{step}: {what} {said} {seen}");
         }
         hog.go().ok();
     }
@@ -61,6 +65,7 @@ fn hog_holds_what_it_says() -> Result<()> {
 
 #[test]
 fn hog_grows_at_its_rate() -> Result<()> {
+    needs!(RealTime);
     let cgroup = MemoryCgroup::new("fixture", 256 << 20)?;
     let started = Instant::now();
     Hog::spawn(&cgroup, "anon:20:20")?.done("anon", SOON)?;
@@ -103,6 +108,7 @@ fn cgroup_is_removed_with_what_is_inside() -> Result<()> {
 
 #[test]
 fn php_serves_as_cgi_fcgi_says() -> Result<()> {
+    needs!(PhpFpm, CgiFcgi);
     let cgroup = MemoryCgroup::new("php", 256 << 20)?;
     let fpm = PhpFpm::start(&cgroup, Manager::Static(3))?;
     let workers = fpm.workers()?;
@@ -135,6 +141,7 @@ fn php_serves_as_cgi_fcgi_says() -> Result<()> {
 
 #[test]
 fn leaking_worker_breaks_its_request() -> Result<()> {
+    needs!(PhpFpm);
     let cgroup = MemoryCgroup::new("php", 128 << 20)?;
     let fpm = PhpFpm::start(&cgroup, Manager::Dynamic(3))?;
     let (request, worker) = fpm.leak(100)?;

@@ -10,14 +10,14 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rampage::event::Growth;
 use tests::cgroup::MemoryCgroup;
+use tests::clock;
 use tests::hog::Hog;
+use tests::needs;
 use tests::proc::{self, Memory};
 use tests::trace::Trace;
 use tests::tracer::Tracer;
 
 const SOON: Duration = Duration::from_secs(30);
-/// A changed process is reported at least each second.
-const PAUSE: Duration = Duration::from_millis(1_500);
 
 struct Errors {
     bound_bytes: u64,
@@ -58,15 +58,18 @@ fn pairs(seen: &Growth, truth: &Memory) -> [(&'static str, u64, u64); 4] {
 
 #[test]
 fn growth_agrees_with_proc() -> Result<()> {
+    needs!(Btf);
     let cgroup = MemoryCgroup::new("accuracy", 512 << 20)?;
     let file = tempfile::NamedTempFile::new()?;
     file.as_file().set_len(20 << 20)?;
     let script = format!(
         "wait anon:40 wait thp:34 wait shm:24 wait file:{} wait free wait \
          repeat:4 {{ thread {{ anon:12:60 hold }} }} sleep:600 wait \
-         anon:30 fork {{ anon:9 sleep:4000 exit }} wait reap wait anon:3:2 wait free wait \
+         anon:30 fork {{ anon:9 sleep:{} exit }} wait reap wait anon:3:2 wait free wait \
          exec anon:50 wait free",
-        file.path().display()
+        file.path().display(),
+        // Until it was looked at, and no longer.
+        clock::patient(Duration::from_secs(5)).as_millis()
     );
     let tracer = Tracer::watch("--step 256K")?;
     let mut hog = Hog::spawn(&cgroup, &script)?;
@@ -81,7 +84,8 @@ fn growth_agrees_with_proc() -> Result<()> {
     {
         hog.go()?;
         hog.done(step, SOON)?;
-        std::thread::sleep(PAUSE);
+        // A changed process is reported at each tick.
+        tracer.settle()?;
         let trace = tracer.so_far()?;
         errors.compare(&trace, hog.pid(), step)?;
         if step == "fork" {

@@ -12,6 +12,7 @@ use rampage::event::Event;
 use tests::cgroup::MemoryCgroup;
 use tests::clock;
 use tests::hog::Hog;
+use tests::needs;
 use tests::tracer::{self, Tracer};
 
 const SOON: Duration = Duration::from_secs(30);
@@ -33,6 +34,7 @@ fn spawn(cgroup: &MemoryCgroup, script: &str) -> Result<Hog> {
 
 #[test]
 fn json_stays_valid() -> Result<()> {
+    needs!(Btf);
     let cgroup = MemoryCgroup::new("hostile", 256 << 20)?;
     let before = spawn(&cgroup, "anon:4 hold")?;
     before.done("anon", SOON)?;
@@ -59,6 +61,7 @@ fn json_stays_valid() -> Result<()> {
 
 #[test]
 fn plain_output_holds_no_control_characters() -> Result<()> {
+    needs!(Btf);
     let cgroup = MemoryCgroup::new("hostile", LIMIT_BYTES)?;
     let mut process = tracer::start("watch --plain --step 256K", None, Stdio::piped())?;
     let mut stdout = process.child.stdout.take().context("stdout")?;
@@ -73,9 +76,10 @@ fn plain_output_holds_no_control_characters() -> Result<()> {
             stderr.read_to_end(&mut bytes).map(|_| bytes)
         });
         let leaked = (|| -> Result<()> {
-            std::thread::sleep(Duration::from_secs(4));
+            // For it to attach, and then to write: nothing says when.
+            std::thread::sleep(clock::patient(Duration::from_secs(4)));
             spawn(&cgroup, "anon:96:10")?.wait(SOON)?;
-            std::thread::sleep(Duration::from_secs(3));
+            std::thread::sleep(clock::patient(Duration::from_secs(3)));
             Ok(())
         })();
         process.signal(libc::SIGTERM);
@@ -103,6 +107,7 @@ fn plain_output_holds_no_control_characters() -> Result<()> {
 /// The same for a cgroup whose name holds what a file name may hold.
 #[test]
 fn cgroup_names_are_no_better() -> Result<()> {
+    needs!(Btf);
     let parent = MemoryCgroup::new("hostile", LIMIT_BYTES)?;
     let child = parent.child("a\"b\\c\u{1b}[31md")?;
     let tracer = Tracer::watch("--step 256K")?;

@@ -8,15 +8,19 @@ use anyhow::{Context, Result};
 use rampage::event::Event;
 use tests::cgroup::MemoryCgroup;
 use tests::counters::Slot;
+use tests::features::Feature;
 use tests::hog::{self, Hog};
 use tests::marks::Marks;
+use tests::needs;
 use tests::scene::{Scene, assert_limit, assert_near, culprit, only};
+use tests::trace::any_in;
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(30);
 
 #[test]
 fn victim_trigger_limit_and_sizes() -> Result<()> {
+    needs!(Btf);
     let scene = Scene::new(64 * MIB)?;
     let path = scene.cgroup.path();
     let script = "comm:leaker adj:321 shm:6 wait anon:128:100";
@@ -54,6 +58,7 @@ fn victim_trigger_limit_and_sizes() -> Result<()> {
 
 #[test]
 fn culprit_is_not_the_victim() -> Result<()> {
+    needs!(Btf);
     let cgroup = MemoryCgroup::new("oom", 256 * MIB)?;
     let bystander = Hog::spawn(&cgroup, "comm:bystander adj:1000 anon:100 hold")?;
     bystander.done("anon", SOON)?;
@@ -78,6 +83,7 @@ fn culprit_is_not_the_victim() -> Result<()> {
 
 #[test]
 fn culprit_is_neither_victim_nor_trigger() -> Result<()> {
+    needs!(Btf);
     let cgroup = MemoryCgroup::new("oom", 160 * MIB)?;
     let bystander = Hog::spawn(&cgroup, "comm:bystander adj:1000 anon:50 hold")?;
     bystander.done("anon", SOON)?;
@@ -100,6 +106,7 @@ fn culprit_is_neither_victim_nor_trigger() -> Result<()> {
 
 #[test]
 fn short_lived_processes_have_no_single_culprit() -> Result<()> {
+    needs!(Btf);
     let scene = Scene::new(96 * MIB)?;
     let path = scene.cgroup.path();
     let script = "repeat:80 { fork { comm:brief anon:4:80 sleep:700 exit } sleep:8 } reap";
@@ -115,7 +122,8 @@ fn short_lived_processes_have_no_single_culprit() -> Result<()> {
             assert!(trace.forked(victim.tgid), "victim {} has no fork", victim.tgid);
         }
     }
-    for (_, finding, verdict) in trace.verdicts() {
+    let verdicts = trace.verdicts().into_iter();
+    for (_, finding, verdict) in verdicts.filter(|verdict| any_in(&verdict.2.victims, &path)) {
         assert_eq!(verdict.culprit, None, "{}", finding.summary);
         assert_eq!(finding.subject, None, "{}", finding.summary);
     }
@@ -124,6 +132,7 @@ fn short_lived_processes_have_no_single_culprit() -> Result<()> {
 
 #[test]
 fn process_that_ends_before_user_space_looks() -> Result<()> {
+    needs!(Btf);
     let scene = Scene::new(128 * MIB)?;
     let path = scene.cgroup.path();
     let blink = hog::link(scene.folder(), "blink")?;
@@ -170,6 +179,7 @@ fn process_that_ends_before_user_space_looks() -> Result<()> {
 
 #[test]
 fn kill_that_marks_several_threads_has_one_victim() -> Result<()> {
+    needs!(Btf, Tracefs);
     const ATTEMPTS: u32 = 40;
     let scene = Scene::new(64 * MIB)?;
     let path = scene.cgroup.path();
@@ -186,7 +196,9 @@ fn kill_that_marks_several_threads_has_one_victim() -> Result<()> {
     }
     let tids = marks.tids()?;
     println!("{} marks in {} kills", tids.len(), killed.len());
-    assert!(tids.len() > killed.len(), "{ATTEMPTS} kills and none marked two threads");
+    // An emulator that runs one CPU after the other may never be so lucky.
+    let lucky = tids.len() > killed.len() || !Feature::RealTime.is_here();
+    assert!(lucky, "{ATTEMPTS} kills and none marked two threads");
     scene.wait_for_verdict()?;
     let trace = scene.finish()?;
     let ooms = trace.ooms_in(&path);

@@ -14,6 +14,7 @@ use tests::cgroup::MemoryCgroup;
 use tests::clock;
 use tests::counters::Slot;
 use tests::hog::Hog;
+use tests::needs;
 use tests::proc;
 use tests::trace::Trace;
 use tests::tracer::Tracer;
@@ -101,7 +102,7 @@ fn assert_births_and_deaths(
 /// After a resync: no ghosts, nobody missing, and `idle` processes have the size that /proc says.
 fn assert_resynchronised(tracer: &Tracer, idle: &[u32]) -> Result<()> {
     let before = proc::processes()?;
-    std::thread::sleep(RESYNC);
+    std::thread::sleep(clock::patient(RESYNC));
     let now_ns = clock::boot_ns();
     tracer.settle()?;
     let trace = tracer.so_far()?;
@@ -137,6 +138,7 @@ fn assert_resynchronised(tracer: &Tracer, idle: &[u32]) -> Result<()> {
 
 #[test]
 fn fork_storm_while_nobody_reads() -> Result<()> {
+    needs!(Btf);
     const FORKS: u64 = 3_000;
     let cgroup = MemoryCgroup::new("losses", 256 << 20)?;
     let script = format!("wait repeat:{FORKS} {{ fork {{ exit:0 }} reap }} wait");
@@ -164,6 +166,7 @@ fn fork_storm_while_nobody_reads() -> Result<()> {
 
 #[test]
 fn fork_storm_against_a_reader() -> Result<()> {
+    needs!(Btf);
     let cgroup = MemoryCgroup::new("losses", 256 << 20)?;
     let script = "wait repeat:60 { repeat:100 { fork { exit:0 } } reap } wait";
     let mut storm = Hog::spawn(&cgroup, script)?;
@@ -186,6 +189,7 @@ fn fork_storm_against_a_reader() -> Result<()> {
 /// Reports stand on a grid: one each time that anon + swap enters another multiple of the step.
 #[test]
 fn growth_while_nobody_reads() -> Result<()> {
+    needs!(Btf);
     // What a process that others start and end meanwhile grows cannot be known from outside, and
     // it is lost in the same ring buffer.
     for _ in 0..QUIET_TRIES {
@@ -246,6 +250,7 @@ fn growth_while_nobody_else_starts() -> Result<bool> {
 /// A group is killed while nobody reads: what is lost is said, and no victim stays as a ghost.
 #[test]
 fn kill_while_nobody_reads() -> Result<()> {
+    needs!(Btf);
     let cgroup = MemoryCgroup::new("losses", 64 << 20)?;
     let mut storm = Hog::unconfined("wait repeat:400 { fork { exit:0 } reap } wait")?;
     let mut hog = Hog::spawn(&cgroup, "wait anon:100")?;

@@ -9,6 +9,7 @@ use rampage::event::{Event, ScopeKind};
 use tests::cgroup::MemoryCgroup;
 use tests::clock;
 use tests::fastcgi::FastCgiError;
+use tests::needs;
 use tests::php::{Manager, PhpFpm};
 use tests::tracer::Tracer;
 
@@ -102,22 +103,26 @@ fn serve(fpm: &PhpFpm, stop: &AtomicBool, served: &AtomicU64, pause: Duration) {
 
 #[test]
 fn runaway_at_5_mib_per_s() -> Result<()> {
+    needs!(Btf, PhpFpm);
     runaway_at(5)
 }
 
 #[test]
 fn runaway_at_50_mib_per_s() -> Result<()> {
+    needs!(Btf, PhpFpm);
     runaway_at(50)
 }
 
 #[test]
 fn runaway_at_400_mib_per_s() -> Result<()> {
+    needs!(Btf, PhpFpm);
     runaway_at(400)
 }
 
 /// Twenty workers start, fill opcache and serve: no finding. For `$RAMPAGE_QUIET_SECONDS`, or 60.
 #[test]
 fn normal_requests_raise_no_finding() -> Result<()> {
+    needs!(Btf, PhpFpm);
     let seconds = match std::env::var("RAMPAGE_QUIET_SECONDS") {
         Ok(text) => text.parse().with_context(|| format!("RAMPAGE_QUIET_SECONDS={text}"))?,
         Err(_) => 60,
@@ -148,7 +153,8 @@ fn normal_requests_raise_no_finding() -> Result<()> {
         workers.len(),
         peak >> 20
     );
-    ensure!(served > seconds * 5, "only {served} requests were served; {}", fpm.log());
+    let least = seconds * 5 / u64::from(clock::patience());
+    ensure!(served > least, "only {served} requests were served; {}", fpm.log());
     ensure!(workers.len() == 20, "{} workers", workers.len());
     assert_eq!(cgroup.oom_kills()?, 0);
     for worker in &workers {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use terminal::Terminal;
 use tests::binary::rampage;
+use tests::clock;
 
 /// Live where this host allows it, else polling: the table is the same.
 fn watch(columns: u16, lines: u16) -> Result<Terminal> {
@@ -106,9 +107,15 @@ fn a_terminal_that_stands_still_holds_nothing_up() -> Result<()> {
     std::thread::sleep(Duration::from_millis(1500));
     let asked = Instant::now();
     terminal.signal(libc::SIGTERM)?;
-    let status = terminal.wait(Duration::from_secs(5)).context("it hangs on the terminal")?;
+    let status = terminal
+        .wait(clock::patient(Duration::from_secs(5)))
+        .context("it hangs on the terminal")?;
     ensure!(status.success(), "{status}");
-    ensure!(asked.elapsed() < Duration::from_secs(3), "it took {:?}", asked.elapsed());
+    ensure!(
+        asked.elapsed() < clock::patient(Duration::from_secs(3)),
+        "it took {:?}",
+        asked.elapsed()
+    );
     ensure!(terminal.is_canonical()?, "the terminal is still raw");
     Ok(())
 }
@@ -118,7 +125,7 @@ fn a_terminal_that_cannot_place_its_cursor_gets_plain_lines() -> Result<()> {
     let mut command = Command::new(rampage()?);
     command.args(["watch", "--source", "procfs", "--duration", "2s"]).env("TERM", "dumb");
     let mut terminal = Terminal::start(command, 80, 24)?;
-    let status = terminal.wait(Duration::from_secs(10))?;
+    let status = terminal.wait(clock::patient(Duration::from_secs(10)))?;
     ensure!(status.success(), "{status}");
     terminal.shows("Z  ").context("no line with its time")?;
     ensure!(!terminal.wrote().windows(8).any(|bytes| bytes == b"\x1b[?1049h"));

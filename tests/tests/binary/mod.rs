@@ -4,10 +4,14 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-/// `rampage` from the same target folder and profile as the test itself, built once.
+/// `$RAMPAGE_BIN`, or `rampage` from the same target folder and profile as the test itself, built
+/// once.
 pub fn rampage() -> Command {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
     let binary = BINARY.get_or_init(|| {
+        if let Some(path) = std::env::var_os("RAMPAGE_BIN") {
+            return PathBuf::from(path);
+        }
         let test = std::env::current_exe().unwrap();
         let profile = test.ancestors().nth(2).unwrap();
         let mut cargo = Command::new(env!("CARGO"));

@@ -11,6 +11,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use tests::clock;
 
 /// Something asked for is on the screen within this time, or it never will be.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -130,7 +131,7 @@ impl Terminal {
 
     /// Ends with success, and everything is as it was before.
     pub fn ends_well(&mut self) -> Result<()> {
-        let status = self.wait(PATIENCE)?;
+        let status = self.wait(clock::patient(PATIENCE))?;
         ensure!(status.success(), "{status}; it wrote {}", self.wrote().escape_ascii());
         self.until(|screen| !screen.alternate).context("still on the alternate screen")?;
         ensure!(self.screen().cursor_shown, "the cursor is hidden");
@@ -141,7 +142,7 @@ impl Terminal {
     fn until(&self, condition: impl Fn(&Screen) -> bool) -> Result<()> {
         let started = Instant::now();
         while !condition(&self.screen()) {
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > clock::patient(PATIENCE) {
                 bail!("the screen after {PATIENCE:?}:\n{}", self.screen().text());
             }
             thread::sleep(Duration::from_millis(10));

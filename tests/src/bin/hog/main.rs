@@ -9,6 +9,7 @@
 //! | `wait` | reads a line from standard input |
 //! | `anon:MIB[:RATE]` | touches MIB of new anonymous memory, 4 KiB pages, at RATE MiB/s |
 //! | `thp:MIB[:RATE]` | the same with transparent huge pages |
+//! | `any:MIB[:RATE]` | the same with pages as the host's policy has it |
 //! | `shm:MIB[:RATE]` | the same in a memfd |
 //! | `file:PATH` | maps PATH shared and reads each page |
 //! | `free` | unmaps all that this process (or thread) has mapped |
@@ -90,7 +91,7 @@ impl Hog {
             }
             match name {
                 "wait" => wait_for_line(),
-                "anon" | "thp" | "shm" => self.grow(name, argument),
+                "anon" | "thp" | "any" | "shm" => self.grow(name, argument),
                 "file" => self.map_file(&word.as_bytes()["file:".len()..]),
                 "free" => self.free(),
                 "fork" => self.fork(block),
@@ -127,12 +128,16 @@ impl Hog {
         let (len, rate) = (number(mib) as usize * (1 << 20), number(rate) << 20);
         let (slot, mapping) = match kind {
             "shm" => (Slot::Shmem, map(len, memfd(len))),
-            "thp" => (Slot::Anon, map(len + HUGE_BYTES, -1)),
+            "thp" | "any" => (Slot::Anon, map(len + HUGE_BYTES, -1)),
             _ => (Slot::Anon, map(len, -1)),
         };
-        let huge = kind == "thp";
+        let huge = matches!(kind, "thp" | "any");
         let skip = if huge { mapping.align_offset(HUGE_BYTES) } else { 0 };
-        let advice = if huge { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+        let advice = match kind {
+            "thp" => libc::MADV_HUGEPAGE,
+            "any" => libc::MADV_NORMAL,
+            _ => libc::MADV_NOHUGEPAGE,
+        };
         // SAFETY: the range was mapped just now and belongs to nobody else. Advice may be refused
         // (no THP in this kernel), which changes nothing that is counted.
         unsafe { libc::madvise(mapping.cast(), len + if huge { HUGE_BYTES } else { 0 }, advice) };

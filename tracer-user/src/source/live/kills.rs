@@ -18,6 +18,9 @@ const GROUP_GAP_NS: u64 = 50_000_000;
 /// A charge fails when it does not fit any more: it may be this much below the limit (a huge page
 /// and the kernel's batch of 64 pages).
 const FULL_SLACK_BYTES: u64 = 4 << 20;
+/// A limit calls the killer this long before the mark at most. Another CPU may report the counter
+/// in between, or while the mark is written.
+const CALL_NS: u64 = 1_000_000_000;
 /// A limit that is used less than this was not the one that was hit.
 const FAR_FROM_FULL: f64 = 0.9;
 
@@ -30,13 +33,25 @@ struct Group {
     invocation: u64,
 }
 
+/// How often the limit of a cgroup called the OOM killer.
+#[derive(Clone, Copy)]
+struct Calls {
+    /// As last seen.
+    seen: u64,
+    /// Before the last rise that no mark has followed yet.
+    before: u64,
+    /// When that rise was seen.
+    rose_ns: u64,
+    /// When a process was last killed in it.
+    marked_ns: Option<u64>,
+}
+
 /// Puts marks together.
 #[derive(Default)]
 pub struct Kills {
     seen: FxHashSet<ProcessKey>,
     group: Option<Group>,
-    /// How often the limit of each cgroup called the OOM killer, when last seen.
-    oom_events: FxHashMap<u64, u64>,
+    calls: FxHashMap<u64, Calls>,
     memsw: bool,
 }
 
@@ -49,25 +64,41 @@ impl Kills {
 
     /// Takes the counter of a cgroup that is near its limit, to compare with after a kill.
     pub fn note(&mut self, record: &CgroupRecord) {
-        self.remember(record.cgroup_id, record.oom_events);
+        let (t_ns, seen) = (record.head.t_ns, record.oom_events);
+        let Some(calls) = self.calls.get_mut(&record.cgroup_id) else {
+            let calls = Calls { seen, before: seen, rose_ns: t_ns, marked_ns: None };
+            return self.remember(record.cgroup_id, calls);
+        };
+        if seen > calls.seen {
+            // While the victim ends, whoever asks for memory calls in vain.
+            let in_vain = calls.marked_ns.is_some_and(|marked_ns| is_recent(marked_ns, t_ns));
+            if in_vain {
+                calls.before = seen;
+            } else if !is_recent(calls.rose_ns, t_ns) {
+                calls.before = calls.seen;
+            }
+            *calls = Calls { seen, rose_ns: t_ns, ..*calls };
+        }
     }
 
     /// A cgroup is gone.
     pub fn forget(&mut self, cgroup_id: u64) {
-        self.oom_events.remove(&cgroup_id);
+        self.calls.remove(&cgroup_id);
     }
 
-    fn remember(&mut self, cgroup_id: u64, oom_events: u64) {
-        if self.oom_events.len() < MAX_CGROUPS || self.oom_events.contains_key(&cgroup_id) {
-            self.oom_events.insert(cgroup_id, oom_events);
+    fn remember(&mut self, cgroup_id: u64, calls: Calls) {
+        if self.calls.len() < MAX_CGROUPS || self.calls.contains_key(&cgroup_id) {
+            self.calls.insert(cgroup_id, calls);
         }
     }
 
-    /// Whether this cgroup's own limit called the OOM killer since its counter was last seen. A
-    /// cgroup that was never seen counts when this is its first time.
-    fn called(&self, level: &OomLevel) -> bool {
-        let before = self.oom_events.get(&level.cgroup_id);
-        before.map_or(level.oom_events == 1, |before| level.oom_events > *before)
+    /// Whether this cgroup's own limit called the OOM killer for the mark at `t_ns`: its counter has
+    /// risen since it was last seen, or just before. A cgroup that was never seen counts when this
+    /// is its first time.
+    fn called(&self, level: &OomLevel, t_ns: u64) -> bool {
+        let Some(calls) = self.calls.get(&level.cgroup_id) else { return level.oom_events == 1 };
+        let rose = is_recent(calls.rose_ns, t_ns);
+        level.oom_events > if rose { calls.before } else { calls.seen }
     }
 
     /// Takes a mark. Gives the events that are complete, with their times: usually one at once, for
@@ -100,9 +131,12 @@ impl Kills {
             }
         }
         let record = &record;
-        let scope = find_scope(record, |level| self.called(level), &mut path);
+        let t_ns = record.head.t_ns;
+        let scope = find_scope(record, |level| self.called(level, t_ns), &mut path);
         for level in record.levels.iter().filter(|level| level.cgroup_id != 0) {
-            self.remember(level.cgroup_id, level.oom_events);
+            let seen = level.oom_events;
+            let marked_ns = Some(t_ns);
+            self.remember(level.cgroup_id, Calls { seen, before: seen, rose_ns: t_ns, marked_ns });
         }
         let trigger = party(&record.trigger, record.trigger_cgroup_id, &mut path);
         let oom = Oom { scope, trigger, victims: vec![victim] };
@@ -169,7 +203,7 @@ pub fn party(
 
 /// The limit that was hit: the kernel's own word where there is one; else, of the cgroups above both
 /// victim and trigger, the lowest whose own counter of OOM calls has risen (`called`), or that stands
-/// at its limit. When no limit is near, it was the host; in between it is unknown.
+/// at its limit; of those above the victim alone, one of which both is true. When no limit is near, it was the host; in between it is unknown.
 fn find_scope(
     record: &OomRecord,
     called: impl Fn(&OomLevel) -> bool,
@@ -210,6 +244,8 @@ fn find_scope(
     let hit = common()
         .find(|level| called(level) && is_full(level))
         .or_else(|| common().find(|level| called(level)))
+        // Who lowers a limit below the usage calls the killer from outside of the cgroup.
+        .or_else(|| levels().find(|level| called(level) && is_full(level)))
         .or_else(|| common().find(|level| is_full(level)));
     if let Some(level) = hit {
         return of_level(level, path);
@@ -221,6 +257,11 @@ fn find_scope(
             || near(level.swap_usage_bytes, level.swap_max_bytes)
     });
     without(if near { ScopeKind::Unknown } else { ScopeKind::Host })
+}
+
+/// Whether one of two times is not long before the other, however they are ordered.
+fn is_recent(t_ns: u64, now_ns: u64) -> bool {
+    now_ns.saturating_sub(t_ns) <= CALL_NS
 }
 
 fn full(usage_bytes: u64, max_bytes: u64) -> bool {
@@ -344,6 +385,51 @@ mod tests {
         assert_eq!(scope(&mut kills, 3, levels(4, 8)).kind, ScopeKind::Unknown);
         kills.forget(1);
         assert_eq!(scope(&mut kills, 4, levels(1, 8)).cgroup.as_deref(), Some("/1"));
+    }
+
+    #[test]
+    fn a_limit_that_somebody_outside_has_lowered_was_hit() {
+        let mut lowered = level(1, 120 * MIB, 40 * MIB, 0);
+        lowered.oom_events = 1;
+        let levels = [lowered, level(2, 300 * MIB, NO_LIMIT, 1)];
+        let scope = |record: OomRecord| Kills::default().mark(&record, path)[0].1.scope.clone();
+        let found = scope(record(1, 1, &levels));
+        assert_eq!((found.cgroup.as_deref(), found.limit_bytes), (Some("/1"), Some(40 * MIB)));
+        // Full, but its limit did not call the killer: the host did.
+        lowered.oom_events = 0;
+        assert_eq!(scope(record(1, 1, &[lowered, levels[1]])).kind, ScopeKind::Host);
+    }
+
+    #[test]
+    fn a_counter_that_was_reported_before_its_mark_has_still_risen() {
+        const S: u64 = 1_000_000_000;
+        let note = |kills: &mut Kills, t_ns: u64, cgroup_id, oom_events| {
+            let mut record = CgroupRecord { cgroup_id, oom_events, ..CgroupRecord::default() };
+            record.head.t_ns = t_ns;
+            kills.note(&record);
+        };
+        // Memory is free again at the mark, so that nothing but the counter tells.
+        let levels = |child: u64, parent: u64| {
+            let mut levels = [level(1, 240 * MIB, 256 * MIB, 1), level(2, 490 * MIB, 512 * MIB, 1)];
+            (levels[0].oom_events, levels[1].oom_events) = (child, parent);
+            levels
+        };
+        let scope = |kills: &mut Kills, t_ns: u64, tgid, levels: [OomLevel; 2]| {
+            kills.mark(&record(t_ns, tgid, &levels), path)[0].1.scope.clone()
+        };
+        let mut kills = Kills::default();
+        for cgroup_id in [1, 2] {
+            note(&mut kills, S, cgroup_id, 0);
+        }
+        // Another CPU has reported the rise just before the mark, or with a later time.
+        note(&mut kills, 10 * S + 5, 1, 1);
+        assert_eq!(scope(&mut kills, 10 * S, 1, levels(1, 0)).cgroup.as_deref(), Some("/1"));
+        // What calls in vain while the victim ends does not explain the parent's kill.
+        note(&mut kills, 10 * S + S / 2, 1, 3);
+        assert_eq!(scope(&mut kills, 11 * S, 2, levels(3, 1)).cgroup.as_deref(), Some("/2"));
+        // Nor does a rise of long ago.
+        note(&mut kills, 20 * S, 1, 4);
+        assert_eq!(scope(&mut kills, 30 * S, 3, levels(4, 1)).kind, ScopeKind::Unknown);
     }
 
     #[test]

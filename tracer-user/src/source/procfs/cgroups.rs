@@ -49,6 +49,11 @@ impl Cgroups {
                 sample(hierarchy, path, known, known.in_use == *round, events);
                 return true;
             }
+            // One look more: the last process may have been killed, which its counter tells.
+            if known.id != 0 && known.needed.wrapping_add(1) == *round {
+                sample(hierarchy, path, known, true, events);
+                return known.id != 0;
+            }
             // Empty, but perhaps still there: the model keeps it until it is gone.
             let kept = known.id != 0 && hierarchy.id(path).is_ok_and(|id| id == known.id);
             if known.id != 0 && !kept {
