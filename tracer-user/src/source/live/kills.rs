@@ -203,7 +203,8 @@ pub fn party(
 
 /// The limit that was hit: the kernel's own word where there is one; else, of the cgroups above both
 /// victim and trigger, the lowest whose own counter of OOM calls has risen (`called`), or that stands
-/// at its limit; of those above the victim alone, one of which both is true. When no limit is near, it was the host; in between it is unknown.
+/// at its limit; of those above the victim alone, one of which both is true. When no limit is near,
+/// it was the host; in between it is unknown.
 fn find_scope(
     record: &OomRecord,
     called: impl Fn(&OomLevel) -> bool,
