@@ -41,7 +41,7 @@ const HOST: &str = "host";
 /// Arguments of `cargo xtask vm`.
 #[derive(Debug, Default, clap::Args)]
 pub struct Args {
-    /// Run everything: every test, kernel and guest, and the tests on this host
+    /// Run everything: all guests of all kernels, and every test on this host
     #[arg(long)]
     all: bool,
     /// Only this kernel (5.10, 6.1, 6.12, newest); may be given again
@@ -170,7 +170,11 @@ fn run(
     let mut out = std::io::stdout();
     table.print(&mut out)?;
     fs::write(bench.folder.join("table.txt"), table.to_string()).context("writing the table")?;
-    let nowhere = table.ran_nowhere(reports.iter().flat_map(|report| &report.run.tests));
+    let chosen: Vec<String> = match args.all {
+        true => programs.list()?,
+        false => reports.iter().flat_map(|report| &report.run.tests).cloned().collect(),
+    };
+    let nowhere = table.ran_nowhere(chosen.iter());
     if nowhere.is_empty() {
         println!("\nevery one of these tests ran somewhere");
     } else {
