@@ -141,6 +141,11 @@ impl Trace {
         found
     }
 
+    /// Lines about a tgid.
+    pub fn about(&self, tgid: u32) -> impl Iterator<Item = &Line> {
+        self.lines.iter().filter(move |line| line.json["tgid"] == tgid)
+    }
+
     /// `process` events of a tgid.
     pub fn processes(&self, tgid: u32) -> Vec<&Process> {
         let processes = self.events().filter_map(|event| match event {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use rampage::event::Event;
 use tests::cgroup::MemoryCgroup;
+use tests::clock;
 use tests::counters::Slot;
 use tests::features::Feature;
 use tests::hog::{self, Hog};
@@ -109,8 +110,11 @@ fn short_lived_processes_have_no_single_culprit() -> Result<()> {
     needs!(Btf);
     let scene = Scene::new(96 * MIB)?;
     let path = scene.cgroup.path();
-    let script = "repeat:80 { fork { comm:brief anon:4:80 sleep:700 exit } sleep:8 } reap";
-    let hog = Hog::spawn(&scene.cgroup, script)?;
+    // Each lives long enough for 24 of them to be there at a time, also where a fork takes long.
+    let life = clock::patient(Duration::from_millis(700)).as_millis();
+    let script =
+        format!("repeat:80 {{ fork {{ comm:brief anon:4:80 sleep:{life} exit }} sleep:8 }} reap");
+    let hog = Hog::spawn(&scene.cgroup, &script)?;
     hog.done("reap", SOON)?;
     assert!(scene.cgroup.oom_kills()? > 0, "80 processes of 4 MiB fit into 96 MiB");
     scene.wait_for_verdict()?;

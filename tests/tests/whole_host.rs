@@ -18,11 +18,6 @@ use tests::scene::{Scene, assert_near, culprit, only};
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(90);
 const BYSTANDER_MIB: u64 = 240;
-/// While everybody reclaims, tasks preempt each other inside of the program that takes the time of a
-/// stall; the kernel then leaves it out (`recursion_misses`, seen on 7.x), which is said. Nothing of
-/// the kill may be lost.
-const STALLS: [&str; 2] = ["missed:direct_begin", "missed:direct_end"];
-
 /// The kernel's own account of the OOM kills since its start.
 struct Account {
     log: KernelLog,
@@ -75,7 +70,7 @@ fn leaker_is_killed() -> Result<u64> {
     let mut leaker = Hog::spawn(&scene.cgroup, &format!("comm:leaker adj:500 anon:{mib}:150"))?;
     assert_eq!(leaker.wait(SOON)?.signal(), Some(libc::SIGKILL));
     scene.wait_for_verdict()?;
-    let trace = scene.finish_despite(&STALLS)?;
+    let trace = scene.finish()?;
     let (oom, verdict) = only(&trace, &path)?;
     account.check(oom, &leaker, &leaker)?;
     let victim = &oom.victims[0];
@@ -103,7 +98,7 @@ fn bystander_is_killed() -> Result<u64> {
     assert_eq!(bystander.wait(SOON)?.signal(), Some(libc::SIGKILL));
     leaker.done("anon", SOON)?;
     scene.wait_for_verdict()?;
-    let trace = scene.finish_despite(&STALLS)?;
+    let trace = scene.finish()?;
     let (oom, verdict) = only(&trace, &path)?;
     account.check(oom, &bystander, &leaker)?;
     let victim = &oom.victims[0];

@@ -271,10 +271,14 @@ impl Source for LiveSource {
 
     fn finish(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
         self.answers(out);
-        self.tick(out)?;
-        // A group kill that may still go on is told as far as it came.
-        self.translator.settle_kills(u64::MAX, out);
         self.put_in_order(out);
+        // What ended since the answers were given comes after them.
+        let mut last = Vec::new();
+        self.tick(&mut last)?;
+        // A group kill that may still go on is told as far as it came.
+        self.translator.settle_kills(u64::MAX, &mut last);
+        self.put_in_order(&mut last);
+        out.append(&mut last);
         Ok(())
     }
 }
