@@ -66,7 +66,11 @@ impl Hog {
         let folder = tempfile::tempdir()?;
         let counter_path = folder.path().join("counters");
         let counters = Counters::map(&counter_path)?;
-        let mut command = Command::new(binary::hog()?);
+        let program = binary::hog()?;
+        // Its file is charged to whoever reads it first: not to the cgroup, where reclaim would go on
+        // finding pages of it that are needed again at once, and never come to a kill.
+        std::fs::read(&program).context("reading the hog")?;
+        let mut command = Command::new(program);
         if let Some(name) = name {
             command.arg0(name);
         }
@@ -108,7 +112,10 @@ impl Hog {
             match self.reports.recv_timeout(timeout) {
                 Ok(report) if report.step == "wait" => {}
                 Ok(report) => return Ok(report),
-                Err(RecvTimeoutError::Timeout) => bail!("the hog finished no step in {timeout:?}"),
+                Err(RecvTimeoutError::Timeout) => {
+                    let state = crate::proc::waiting(self.pid());
+                    bail!("the hog finished no step in {timeout:?}; it is in {state}")
+                }
                 Err(RecvTimeoutError::Disconnected) => bail!("the hog ended without a report"),
             }
         }

@@ -68,6 +68,15 @@ pub fn everyone() -> Result<BTreeMap<u32, u64>> {
     Ok(found)
 }
 
+/// Where in the kernel a process waits, for an error message.
+pub fn waiting(tgid: u32) -> String {
+    let read = |name: &str| {
+        let text = fs::read_to_string(format!("/proc/{tgid}/{name}")).unwrap_or_default();
+        text.trim().replace('\n', " ")
+    };
+    format!("{} {} {}", read("stat"), read("wchan"), read("stack"))
+}
+
 /// Tasks (processes and threads) made since boot, by /proc/stat.
 pub fn tasks_made() -> Result<u64> {
     let text = fs::read_to_string("/proc/stat")?;

@@ -87,10 +87,18 @@ impl Scene {
 pub fn only<'a>(trace: &'a Trace, path: &str) -> Result<(&'a Oom, &'a Verdict)> {
     let ooms = trace.ooms_in(path);
     ensure!(ooms.len() == 1, "{} oom events: {ooms:?}", ooms.len());
-    ensure!(ooms[0].victims.len() == 1, "victims: {:?}", ooms[0].victims);
+    first(trace, path)
+}
+
+/// The first `oom` event in `path`, with its verdict. Where others go on asking for memory, a kernel
+/// may kill once more before that of the first victim is free (seen on 7.3, also without a tracer).
+pub fn first<'a>(trace: &'a Trace, path: &str) -> Result<(&'a Oom, &'a Verdict)> {
+    let ooms = trace.ooms_in(path);
+    let oom = ooms.first().with_context(|| format!("no oom event in {path}"))?;
+    ensure!(oom.victims.len() == 1, "victims: {:?}", oom.victims);
     let verdicts = trace.verdicts();
-    let of = verdicts.iter().find(|(_, _, verdict)| verdict.victims == ooms[0].victims);
-    Ok((ooms[0], of.context("no verdict names these victims")?.2))
+    let of = verdicts.iter().find(|(_, _, verdict)| verdict.victims == oom.victims);
+    Ok((oom, of.context("no verdict names these victims")?.2))
 }
 
 /// Whom a verdict names.

@@ -13,7 +13,7 @@ use tests::features::Feature;
 use tests::hog::{self, Hog};
 use tests::marks::Marks;
 use tests::needs;
-use tests::scene::{Scene, assert_limit, assert_near, culprit, only};
+use tests::scene::{Scene, assert_limit, assert_near, culprit, first, only};
 use tests::trace::any_in;
 
 const MIB: u64 = 1 << 20;
@@ -67,10 +67,9 @@ fn culprit_is_not_the_victim() -> Result<()> {
     let path = scene.cgroup.path();
     let mut leaker = Hog::spawn(&scene.cgroup, "comm:leaker adj:0 wait anon:170:40 wait")?;
     leaker.go()?;
-    leaker.done("anon", SOON)?;
     scene.wait_for_verdict()?;
     let trace = scene.finish()?;
-    let (oom, verdict) = only(&trace, &path)?;
+    let (oom, verdict) = first(&trace, &path)?;
     assert_limit(oom, &path, 256 * MIB);
     let victim = &oom.victims[0];
     assert_eq!((victim.tgid, victim.oom_score_adj), (bystander.pid(), 1000));
@@ -94,10 +93,9 @@ fn culprit_is_neither_victim_nor_trigger() -> Result<()> {
     leaker.done("anon", SOON)?;
     assert_eq!(scene.cgroup.oom_kills()?, 0, "the leaker alone must stay below the limit");
     let small = Hog::spawn(&scene.cgroup, "comm:small anon:20:40 hold")?;
-    small.done("anon", SOON)?;
     scene.wait_for_verdict()?;
     let trace = scene.finish()?;
-    let (oom, verdict) = only(&trace, &path)?;
+    let (oom, verdict) = first(&trace, &path)?;
     assert_limit(oom, &path, 160 * MIB);
     assert_eq!(oom.victims[0].tgid, bystander.pid());
     assert_eq!((oom.trigger.tgid, &*oom.trigger.comm), (small.pid(), "small"));
