@@ -2,6 +2,7 @@
 //! interval, looks at the cgroups in use and the host, and asks the worker for what /proc tells.
 
 mod cgroups;
+mod ended;
 mod kills;
 mod losses;
 mod translate;

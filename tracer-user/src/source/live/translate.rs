@@ -8,6 +8,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use tracer_ebpf::{CgroupPathRecord, PATH_BYTES, ProcessRecord, kind, path_op, stall};
 
 use super::cgroups::Cgroups;
+use super::ended::Ended;
 use super::kills::{Kills, party};
 use super::unswept::Unswept;
 use crate::enrich::clock;
@@ -37,12 +38,16 @@ struct Known {
     asked_ns: u64,
     /// Number of the sweep that saw it last.
     sweep: u32,
+    /// Time of the last that was said of it. A sweep may take long over a process that ends
+    /// meanwhile, and still its exit comes last.
+    said_ns: u64,
 }
 
 /// Translates records to events.
 #[derive(Default)]
 pub struct Translator {
     known: FxHashMap<ProcessKey, Known>,
+    ended: Ended,
     kills: Kills,
     unswept: Unswept,
     wanted: VecDeque<ProcessKey>,
@@ -124,8 +129,10 @@ impl Translator {
     }
 
     fn process(&mut self, record: &ProcessRecord, cgroups: &mut Cgroups, out: &mut Vec<Stamped>) {
-        let t_ns = record.head.t_ns;
         let key = ProcessKey { tgid: record.task.tgid, start_ns: record.task.start_ns };
+        if self.ended.contains(&key) {
+            return;
+        }
         let cause = match record.head.kind {
             kind::FORK => Some(ProcessCause::Fork),
             kind::EXEC => Some(ProcessCause::Exec),
@@ -137,12 +144,20 @@ impl Translator {
         }
         let ended = record.head.kind == kind::EXIT;
         let growth = growth(record);
+        let t_ns = match self.known.get_mut(&key) {
+            Some(known) => {
+                known.said_ns = known.said_ns.max(record.head.t_ns);
+                if ended { known.said_ns } else { record.head.t_ns }
+            }
+            None => record.head.t_ns,
+        };
         // Before 6.16 the memory of an ended process cannot be read any more.
         if !ended || growth.private_bytes() + growth.file_bytes + growth.shmem_bytes > 0 {
             out.push(self.stamp(t_ns, Event::Growth(growth)));
         }
         if ended {
             self.known.remove(&key);
+            self.ended.add(key);
             self.unswept.forget(&key);
             out.push(self.stamp(t_ns, Event::Exit(exit(record))));
             return;
@@ -191,6 +206,7 @@ impl Translator {
             php: None,
             asked_ns: 0,
             sweep: self.sweep,
+            said_ns: record.head.t_ns,
         };
         out.push(self.stamp(record.head.t_ns, Event::Process(known.event(key, cause))));
         self.known.insert(key, known);
@@ -251,6 +267,10 @@ impl Translator {
             self.unswept.look_again()
         };
         for look in looks {
+            if self.ended.contains(&look.key) {
+                self.unswept.forget(&look.key);
+                continue;
+            }
             if let Some(identity) = look.identity
                 && !self.known.contains_key(&look.key)
             {
@@ -265,6 +285,7 @@ impl Translator {
                     php: identity.php,
                     asked_ns: 0,
                     sweep: self.sweep,
+                    said_ns: now_ns,
                 };
                 let event = Event::Process(known.event(look.key, ProcessCause::Found));
                 out.push(self.stamp(now_ns, event));
@@ -273,6 +294,7 @@ impl Translator {
             }
             if let Some(known) = self.known.get_mut(&look.key) {
                 known.sweep = self.sweep;
+                known.said_ns = known.said_ns.max(now_ns);
             }
             if let Some(growth) = look.growth {
                 out.push(self.stamp(now_ns, Event::Growth(growth)));
@@ -337,6 +359,7 @@ impl Translator {
         if !news {
             return;
         }
+        known.said_ns = known.said_ns.max(now_ns);
         known.comm.clone_from(&identity.comm);
         known.cmdline.clone_from(&identity.cmdline);
         known.exe.clone_from(&identity.exe);
@@ -402,6 +425,47 @@ fn exit(record: &ProcessRecord) -> Exit {
 mod tests {
     use super::*;
     use tracer_ebpf::{OomLevel, OomRecord, Task};
+
+    fn record(kind: u32, t_ns: u64) -> Record {
+        let mut record = ProcessRecord {
+            task: Task { tgid: 7, tid: 7, start_ns: 5, ..Task::default() },
+            ..ProcessRecord::default()
+        };
+        record.head.kind = kind;
+        record.head.t_ns = t_ns;
+        Record::Process(record)
+    }
+
+    fn told(records: &[Record]) -> Vec<(u64, &'static str)> {
+        let mut translator = Translator::default();
+        let (mut cgroups, mut out) = (Cgroups::detect(), Vec::new());
+        for record in records {
+            translator.take(record, &mut cgroups, &mut out);
+        }
+        out.sort_by_key(|at| at.t_ns);
+        let name = |event: &Event| match event {
+            Event::Process(_) => "process",
+            Event::Growth(_) => "growth",
+            Event::Exit(_) => "exit",
+            _ => "other",
+        };
+        out.iter().map(|at| (at.t_ns, name(&at.event))).collect()
+    }
+
+    #[test]
+    fn an_exit_comes_last_though_a_sweep_took_longer() {
+        let found_late = [record(kind::SWEEP, 20), record(kind::EXIT, 10)];
+        assert_eq!(told(&found_late), [(20, "process"), (20, "growth"), (20, "exit")]);
+    }
+
+    #[test]
+    fn nothing_that_comes_late_brings_back_the_dead() {
+        for late in [kind::GROWTH, kind::SWEEP, kind::EXIT] {
+            let records = [record(kind::FORK, 10), record(kind::EXIT, 20), record(late, 21)];
+            let told = told(&records);
+            assert_eq!(told.last(), Some(&(20, "exit")), "{late}: {told:?}");
+        }
+    }
 
     #[test]
     fn a_group_kill_is_told_though_nothing_follows() {
