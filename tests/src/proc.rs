@@ -68,6 +68,14 @@ pub fn everyone() -> Result<BTreeMap<u32, u64>> {
     Ok(found)
 }
 
+/// Whether a task may be preempted inside of a tracepoint's program: seen on 7.3, not on 6.18. The
+/// kernel leaves out (`recursion_misses`) what others on that CPU call meanwhile.
+pub fn tracepoints_are_preemptible() -> Result<bool> {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let major = release.split('.').next().and_then(|major| major.parse::<u32>().ok());
+    Ok(major.with_context(|| format!("release {release}"))? >= 7)
+}
+
 /// Where in the kernel a process waits, for an error message.
 pub fn waiting(tgid: u32) -> String {
     let read = |name: &str| {
