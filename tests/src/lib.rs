@@ -18,3 +18,4 @@ pub mod scene;
 pub mod support;
 pub mod trace;
 pub mod tracer;
+pub mod writer;

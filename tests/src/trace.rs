@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rampage::event::{
-    Event, Evidence, Exit, Finding, Growth, Header, Oom, Process, ProcessCause, Runaway, Verdict,
-    Victim,
+    Cgroup, Event, Evidence, Exit, Finding, Growth, Header, Oom, Process, ProcessCause, Runaway,
+    Stall, Verdict, Victim,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -153,6 +153,24 @@ impl Trace {
             _ => None,
         });
         processes.collect()
+    }
+
+    /// `stall` events of a tgid.
+    pub fn stalls(&self, tgid: u32) -> Vec<&Stall> {
+        let stalls = self.events().filter_map(|event| match event {
+            Event::Stall(stall) if stall.tgid == tgid => Some(stall),
+            _ => None,
+        });
+        stalls.collect()
+    }
+
+    /// `cgroup` events of a path: what was seen of it, in order.
+    pub fn cgroups(&self, path: &str) -> Vec<&Cgroup> {
+        let looks = self.events().filter_map(|event| match event {
+            Event::Cgroup(seen) if *seen.path == *path => Some(&**seen),
+            _ => None,
+        });
+        looks.collect()
     }
 
     /// `growth` events of a tgid.

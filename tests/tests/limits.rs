@@ -2,17 +2,16 @@
 //! bounds what may be swapped out, and memory.max that is lowered below the usage kills from outside.
 
 use std::os::unix::process::ExitStatusExt;
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use rampage::event::{Event, StallKind};
+use anyhow::{Context, Result};
 use tests::cgroup::MemoryCgroup;
 use tests::counters::Slot;
 use tests::hog::Hog;
 use tests::needs;
 use tests::scene::{Scene, assert_limit, assert_near, culprit, only};
 use tests::tracer::Tracer;
+use tests::writer::Written;
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(60);
@@ -23,46 +22,17 @@ fn memory_high_stalls_and_kills_nobody() -> Result<()> {
     needs!(Btf, CgroupV2);
     let cgroup = MemoryCgroup::unlimited("high")?;
     cgroup.set_high(32 * MIB)?;
-    let folder = tempfile::tempdir_in(std::env::current_dir()?).context("a folder on a disk")?;
-    let tracer = Tracer::watch("")?;
-    tracer.settle()?;
-    let mut writer = Command::new("dd");
-    writer.args(["if=/dev/zero", "bs=1M", "count=400"]).stderr(Stdio::null());
-    writer.arg(format!("of={}", folder.path().join("data").display()));
-    cgroup.confine(&mut writer)?;
-    let started = Instant::now();
-    let mut writer = writer.spawn().context("dd")?;
-    let status = writer.wait()?;
-    let lived_ns = started.elapsed().as_nanos() as u64;
-    ensure!(status.success(), "dd: {status}");
-    tracer.settle()?;
-    let trace = tracer.finish()?.trace;
+    let written = Written::in_cgroup(&cgroup)?;
 
     let [high, max, kills] = ["high", "max", "oom_kill"].map(|name| cgroup.event(name));
     let high = high?;
     assert!(high > 0, "400 MiB went through 32 MiB and memory.high did nothing");
     assert_eq!((max?, kills?), (0, 0));
-    let stalls: Vec<_> = trace
-        .events()
-        .filter_map(|event| match event {
-            Event::Stall(stall) if stall.tgid == writer.id() => Some(stall),
-            _ => None,
-        })
-        .collect();
-    let sum_ns: u64 = stalls.iter().map(|stall| stall.duration_ns).sum();
-    println!("{} stalls, {} ms of {} ms", stalls.len(), sum_ns / 1_000_000, lived_ns / 1_000_000);
-    assert!(!stalls.is_empty(), "{high} times above memory.high without a stall of 10 ms in sum");
-    for stall in &stalls {
-        assert_eq!(stall.kind, StallKind::Memcg);
-        assert_eq!(stall.cgroup.as_deref(), Some(&*cgroup.path()));
-    }
-    assert!(sum_ns <= lived_ns, "one thread was stalled {sum_ns} ns in {lived_ns} ns");
+    written.assert_stalled(&cgroup);
+    let trace = &written.trace;
     assert!(trace.ooms_in(&cgroup.path()).is_empty(), "an OOM kill that was none");
-    let seen = trace.events().rev().find_map(|event| match event {
-        Event::Cgroup(seen) if *seen.path == *cgroup.path() => Some(seen),
-        _ => None,
-    });
-    let seen = seen.context("the cgroup is not in the trace")?;
+    let looks = trace.cgroups(&cgroup.path());
+    let seen = looks.last().context("the cgroup is not in the trace")?;
     assert_eq!((seen.high_bytes, seen.max_bytes), (Some(32 * MIB), None));
     let events = seen.events.context("no counters in the last event of the cgroup")?;
     // Nobody looks at it any more once nothing moves in it.
@@ -95,10 +65,7 @@ fn memory_swap_max_bounds_growth_that_is_swapped_out() -> Result<()> {
     let falls = private.windows(2).map(|pair| pair[0].saturating_sub(pair[1])).max();
     assert!(falls.unwrap_or(0) < 4 * MIB, "what is swapped out has shrunk: {private:?}");
     assert_eq!(culprit(verdict), Some(hog.pid()));
-    let seen = trace.events().rev().find_map(|event| match event {
-        Event::Cgroup(seen) if *seen.path == *path => seen.swap_max_bytes,
-        _ => None,
-    });
+    let seen = trace.cgroups(&path).iter().rev().find_map(|seen| seen.swap_max_bytes);
     assert_eq!(seen, Some(32 * MIB));
     Ok(())
 }

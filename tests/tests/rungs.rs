@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use rampage::event::{Event, Hook};
+use rampage::event::{Cgroup, Hook};
 use tests::cgroup::MemoryCgroup;
 use tests::hog::Hog;
 use tests::needs;
@@ -154,10 +154,8 @@ fn polling_sees_growth_and_the_counter_of_kills() -> Result<()> {
     assert!((least..=64 * MIB).contains(&largest.context("no growth")?), "{largest:?}");
     assert_eq!(trace.exits(hog.pid()).len(), 1);
     let path = cgroup.path();
-    let kills = trace.events().rev().find_map(|event| match event {
-        Event::Cgroup(seen) if *seen.path == *path => seen.events.map(|events| events.oom_kill),
-        _ => None,
-    });
+    let counted = |seen: &&Cgroup| seen.events.map(|events| events.oom_kill);
+    let kills = trace.cgroups(&path).iter().rev().find_map(counted);
     assert_eq!(kills, Some(cgroup.oom_kills()?));
     assert_eq!(kills, Some(1));
     Ok(())
