@@ -47,21 +47,23 @@ pub fn start(tgid: u32) -> Option<(u64, bool)> {
 
 /// Living processes with an address space: tgid → start, ns.
 pub fn processes() -> Result<BTreeMap<u32, u64>> {
-    let mut found = everyone()?;
-    found.retain(|tgid, started| {
-        start(*tgid).is_some_and(|(start_ns, lives)| lives && start_ns == *started)
-    });
-    Ok(found)
+    list(|has_memory| has_memory)
 }
 
 /// All that lives, kernel threads and zombies too: tgid → start, ns.
 pub fn everyone() -> Result<BTreeMap<u32, u64>> {
+    list(|_| true)
+}
+
+fn list(wanted: impl Fn(bool) -> bool) -> Result<BTreeMap<u32, u64>> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc")? {
         let Some(tgid) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
             continue;
         };
-        if let Some((start_ns, _)) = start(tgid) {
+        if let Some((start_ns, has_memory)) = start(tgid)
+            && wanted(has_memory)
+        {
             found.insert(tgid, start_ns);
         }
     }

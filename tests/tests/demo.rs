@@ -50,16 +50,14 @@ fn players() -> Vec<PathBuf> {
     processes.map(|entry| entry.path()).filter(|path| plays(path)).collect()
 }
 
+fn no_player_is_left() -> Result<()> {
+    let gone = || Ok(players().is_empty().then_some(()));
+    clock::wait_for("the players to end", Duration::from_secs(5), gone)
+        .with_context(|| format!("left behind: {:?}", players()))
+}
+
 fn nothing_is_left(tgid: u32) -> Result<()> {
-    let started = Instant::now();
-    while !players().is_empty() {
-        ensure!(
-            started.elapsed() < clock::patient(Duration::from_secs(5)),
-            "left behind: {:?}",
-            players()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    no_player_is_left()?;
     ensure!(cgroups(tgid).is_empty(), "left behind: {:?}", cgroups(tgid));
     Ok(())
 }
@@ -173,15 +171,7 @@ fn killed_it_leaves_no_process() -> Result<()> {
     let (mut child, _output) = under_way()?;
     child.kill()?;
     child.wait()?;
-    let started = Instant::now();
-    while !players().is_empty() {
-        ensure!(
-            started.elapsed() < clock::patient(Duration::from_secs(5)),
-            "left behind: {:?}",
-            players()
-        );
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    no_player_is_left()?;
     for cgroup in cgroups(child.id()) {
         fs::remove_dir(&cgroup).with_context(|| cgroup.display().to_string())?;
     }

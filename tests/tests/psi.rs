@@ -27,23 +27,24 @@ fn traced(arguments: &str) -> Result<Trace> {
     Ok(tracer.finish()?.trace)
 }
 
-#[test]
-fn where_there_is_psi_it_is_shown() -> Result<()> {
-    needs!(Psi);
-    assert_eq!(doctor()?, "present");
-    let trace = traced("--source procfs")?;
+fn averages_are_traced(arguments: &str) -> Result<()> {
+    let trace = traced(arguments)?;
     let pressure = of_host(&trace)?;
     assert!(pressure.some_avg10.is_some() && pressure.full_avg10.is_some(), "{pressure:?}");
     Ok(())
 }
 
 #[test]
+fn where_there_is_psi_it_is_shown() -> Result<()> {
+    needs!(Psi);
+    assert_eq!(doctor()?, "present");
+    averages_are_traced("--source procfs")
+}
+
+#[test]
 fn where_there_is_psi_it_is_traced() -> Result<()> {
     needs!(Psi, Btf);
-    let trace = traced("")?;
-    let pressure = of_host(&trace)?;
-    assert!(pressure.some_avg10.is_some() && pressure.full_avg10.is_some(), "{pressure:?}");
-    Ok(())
+    averages_are_traced("")
 }
 
 #[test]
