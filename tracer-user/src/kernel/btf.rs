@@ -30,6 +30,7 @@ mod kind {
     pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const TYPE_TAG: u32 = 18;
+    pub const ENUM64: u32 = 19;
 }
 
 /// Why the kernel's types cannot be used.
@@ -107,7 +108,7 @@ impl Type {
             1 | 14 | 17 => 4,
             kind::PTR | 7..=12 | 16 | kind::TYPE_TAG => 0,
             3 => 12,
-            kind::STRUCT | kind::UNION | 15 | 19 => self.count() * 12,
+            kind::STRUCT | kind::UNION | 15 | kind::ENUM64 => self.count() * 12,
             kind::ENUM | kind::FUNC_PROTO => self.count() * 8,
             _ => return None,
         })

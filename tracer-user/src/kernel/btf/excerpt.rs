@@ -95,7 +95,7 @@ impl Btf {
             // The tail of a type is an array of entries; the first word of each is a name in
             // structs, unions, enums and functions' arguments.
             let (entry_words, named) = match kind.kind() {
-                kind::STRUCT | kind::UNION | 19 => (3, true),
+                kind::STRUCT | kind::UNION | kind::ENUM64 => (3, true),
                 kind::ENUM | kind::FUNC_PROTO => (2, true),
                 _ => (3, false),
             };

@@ -144,13 +144,9 @@ impl Translator {
         }
         let ended = record.head.kind == kind::EXIT;
         let growth = growth(record);
-        let t_ns = match self.known.get_mut(&key) {
-            Some(known) => {
-                known.said_ns = known.said_ns.max(record.head.t_ns);
-                if ended { known.said_ns } else { record.head.t_ns }
-            }
-            None => record.head.t_ns,
-        };
+        let Some(known) = self.known.get_mut(&key) else { return };
+        known.said_ns = known.said_ns.max(record.head.t_ns);
+        let t_ns = if ended { known.said_ns } else { record.head.t_ns };
         // Before 6.16 the memory of an ended process cannot be read any more.
         if !ended || growth.private_bytes() + growth.file_bytes + growth.shmem_bytes > 0 {
             out.push(self.stamp(t_ns, Event::Growth(growth)));
