@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
-use std::path::Path;
 
-use super::{Hook, Instructions, Records, Support, read};
+use super::{Hook, Instructions, Records, Support};
 
 /// Growth of a program that is let pass, percent.
 const BUDGET_PERCENT: u64 = 10;
@@ -20,19 +19,14 @@ pub struct Change {
     complaint: bool,
 }
 
-/// Complaints about the records in `new_dir`, beside those in `old_dir`: programs that grew by
-/// more than 10 %, vanished or have no record, hooks that changed, kernels that are in one folder
-/// only.
-///
-/// # Errors
-/// When one of the records cannot be read, or a folder has none.
-pub fn compare(old_dir: &Path, new_dir: &Path) -> anyhow::Result<Vec<String>> {
-    let changes = changes(&read(old_dir)?, &read(new_dir)?);
-    Ok(changes
-        .into_iter()
+/// What of the changes may not pass: programs that grew by more than 10 %, vanished or have no
+/// record, hooks that changed, kernels that are in one set only.
+pub fn complaints(changes: &[Change]) -> Vec<String> {
+    changes
+        .iter()
         .filter(|change| change.complaint)
         .map(|Change { kernel, subject, what, .. }| format!("{kernel}: {subject}: {what}"))
-        .collect())
+        .collect()
 }
 
 /// The changes as lines in columns.

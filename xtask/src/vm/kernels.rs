@@ -87,8 +87,9 @@ impl Store {
         let meta = meta(kernel.arch);
         let table =
             exec(self.apt(kernel.arch, "apt-cache").args(["madison", &meta]), Output::Captured)?;
-        let version = newest(&table, &kernel.release)
-            .with_context(|| format!("no {meta} {}* in {}", kernel.release, list(kernel)))?;
+        let version = newest(&table, &kernel.release).with_context(|| {
+            format!("no {meta} {}* in {}", kernel.release, kernel.suites.join(", "))
+        })?;
         let depends = self.depends(kernel.arch, &meta, &version)?;
         let image = starting_with(&depends, "linux-image-")
             .with_context(|| format!("{meta} {version} depends on no image"))?;
@@ -252,10 +253,6 @@ fn find_image(tree: &Path, release: &str) -> anyhow::Result<PathBuf> {
 fn files(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
     let entries = fs::read_dir(folder).with_context(|| folder.display().to_string())?;
     entries.map(|entry| Ok(entry?.path())).collect()
-}
-
-fn list(kernel: &Kernel) -> String {
-    kernel.suites.join(", ")
 }
 
 /// An error when a program of apt is missing.

@@ -1,9 +1,10 @@
 //! `cargo xtask vm`: the kernel tests in real kernels, from Debian's packages, in QEMU.
 //!
-//! [`catalog`] reads which machines there are, [`kernels`] fetches, [`image`] makes the disk,
+//! [`catalog`] reads which machines there are, [`bench`] makes them ready and runs them, [`kernels`] fetches, [`image`] makes the disk,
 //! [`plan`] is what a guest is told and says, [`qemu`] boots one, [`table`] shows what came of it,
 //! [`replay`] replays the guests' traces here. The other side is `tests/src/bin/guest`.
 
+mod bench;
 mod catalog;
 mod image;
 mod kernels;
@@ -12,28 +13,20 @@ mod qemu;
 mod replay;
 mod table;
 
-use std::collections::{BTreeSet, VecDeque};
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
-use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
-use std::thread;
-use std::time::Instant;
 
 use anyhow::{Context, bail, ensure};
 
+use self::bench::Bench;
 use self::catalog::{Catalog, Choice, Run};
 use self::image::Programs;
-use self::kernels::{Store, Unpacked};
 use self::plan::{Ended, Outcome, Plan, Said};
 use self::table::Table;
 use crate::platform::Arch;
 use crate::workspace::{Workspace, as_root};
-use crate::{debian, setup, support};
-
-/// What makes the guests' disk; the emulator is that of [`Arch::emulator`].
-const PACKAGES: [&str; 4] = ["mmdebstrap", "e2fsprogs", "binutils", "debian-archive-keyring"];
+use crate::{setup, support};
 
 /// How the host is called beside the kernels.
 const HOST: &str = "host";
@@ -95,14 +88,6 @@ Examples:
   cargo xtask vm --kernel 5.10 --test rungs::  some tests, on one kernel
   cargo xtask vm --list";
 
-/// What was found of one run.
-struct Report {
-    run: Run,
-    tests: Vec<Ended>,
-    /// Why the guest itself failed.
-    error: Option<String>,
-}
-
 /// Sets up and runs guests.
 pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
     let catalog = Catalog::read(workspace)?;
@@ -119,7 +104,8 @@ pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
     if args.list {
         return list(&runs);
     }
-    let Counts { passed, failed, nowhere } = run(workspace, &catalog, &programs, runs, args)?;
+    let Counts { passed, failed, nowhere } =
+        run(workspace, &catalog, &programs, &tests, runs, args)?;
     println!("\n{passed} passed, {failed} failed");
     ensure!(failed == 0, "not every guest held");
     ensure!(passed > 0, "no test ran");
@@ -131,8 +117,9 @@ pub fn execute(workspace: &Workspace, args: &Args) -> anyhow::Result<()> {
 pub fn quick(workspace: &Workspace) -> anyhow::Result<Counts> {
     let catalog = Catalog::read(workspace)?;
     let programs = Programs::build(workspace, Arch::native())?;
-    let runs = catalog.select(&Choice::default(), &programs.list()?)?;
-    run(workspace, &catalog, &programs, runs, &Args::default())
+    let tests = programs.list()?;
+    let runs = catalog.select(&Choice::default(), &tests)?;
+    run(workspace, &catalog, &programs, &tests, runs, &Args::default())
 }
 
 /// What came of a run.
@@ -151,13 +138,14 @@ fn run(
     workspace: &Workspace,
     catalog: &Catalog,
     programs: &Programs,
+    tests: &[String],
     runs: Vec<Run>,
     args: &Args,
 ) -> anyhow::Result<Counts> {
     let bench = Bench::set_up(workspace, catalog, runs, programs, &args.machines)?;
     let mut table = Table::default();
     if args.all {
-        table.add(HOST, &on_host(workspace, programs, &programs.list()?)?);
+        table.add(HOST, &on_host(workspace, programs, tests)?);
     }
     let reports = bench.run(args.machines.jobs);
     let mut failures = Vec::new();
@@ -170,11 +158,10 @@ fn run(
     let mut out = std::io::stdout();
     table.print(&mut out)?;
     fs::write(bench.folder.join("table.txt"), table.to_string()).context("writing the table")?;
-    let chosen: Vec<String> = match args.all {
-        true => programs.list()?,
-        false => reports.iter().flat_map(|report| &report.run.tests).cloned().collect(),
+    let nowhere = match args.all {
+        true => table.ran_nowhere(tests.iter()),
+        false => table.ran_nowhere(reports.iter().flat_map(|report| &report.run.tests)),
     };
-    let nowhere = table.ran_nowhere(chosen.iter());
     if nowhere.is_empty() {
         println!("\nevery one of these tests ran somewhere");
     } else {
@@ -211,146 +198,6 @@ pub fn verifier(workspace: &Workspace, args: &VerifierArgs) -> anyhow::Result<()
     let known = workspace.root.join("tests/kernels");
     let docs = workspace.root.join("docs/kernel-support.md");
     support::execute(&known, &folder, &docs, args.bless)
-}
-
-/// Everything that guests need, ready.
-struct Bench {
-    folder: PathBuf,
-    guests: Vec<Guest>,
-    kvm: bool,
-}
-
-/// A guest with what it boots.
-struct Guest {
-    run: Run,
-    kernel: Unpacked,
-    disk: PathBuf,
-}
-
-impl Bench {
-    /// Fetches and builds for `runs`; `native` are the programs of this host's architecture.
-    fn set_up(
-        workspace: &Workspace,
-        catalog: &Catalog,
-        runs: Vec<Run>,
-        native: &Programs,
-        args: &Machines,
-    ) -> anyhow::Result<Self> {
-        let arches: BTreeSet<Arch> = runs.iter().map(|run| run.kernel.arch).collect();
-        kernels::check_apt()?;
-        let mut packages: Vec<&str> = PACKAGES.into();
-        packages.extend(arches.iter().map(|arch| arch.emulator()));
-        debian::ensure(&packages, "booting kernels")?;
-        let folder = workspace.target.join("vm");
-        let mut guests = Vec::new();
-        for arch in arches {
-            let of_arch = |run: &&Run| run.kernel.arch == arch;
-            let runs: Vec<Run> = runs.iter().filter(of_arch).cloned().collect();
-            let kernels = fetch(&Store::open(&folder), catalog, &runs, arch, args)?;
-            let foreign;
-            let programs = if arch.is_native() {
-                native
-            } else {
-                arch.ensure(workspace)?;
-                foreign = Programs::build(workspace, arch)?;
-                &foreign
-            };
-            let folder = folder.join(arch.debian());
-            fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
-            let root = image::root(catalog, &folder, arch)?;
-            let disk = image::disk(workspace, &root, &folder, programs, &runs)?;
-            for run in runs {
-                if let Some(kernel) = kernels.iter().find(|kernel| kernel.name == run.kernel.name) {
-                    guests.push(Guest { run, kernel: kernel.clone(), disk: disk.clone() });
-                }
-            }
-        }
-        ensure!(!guests.is_empty(), "none of the kernels is there");
-        Ok(Self { folder, guests, kvm: args.kvm })
-    }
-
-    fn results(&self, run: &Run) -> PathBuf {
-        self.folder.join("results").join(run.name().replace('/', "-"))
-    }
-
-    /// Runs all guests, as many at a time as there are CPUs, those with most tests first.
-    fn run(&self, jobs: Option<usize>) -> Vec<Report> {
-        let mut queue: Vec<usize> = (0..self.guests.len()).collect();
-        queue.sort_by_key(|&index| std::cmp::Reverse(self.guests[index].run.tests.len()));
-        let queue = Mutex::new(VecDeque::from(queue));
-        let reports = Mutex::new(Vec::new());
-        let cpus = thread::available_parallelism().map_or(1, usize::from);
-        thread::scope(|scope| {
-            for _ in 0..jobs.unwrap_or(cpus).clamp(1, self.guests.len()) {
-                scope.spawn(|| {
-                    loop {
-                        let Some(index) = lock(&queue).pop_front() else { return };
-                        let report = self.run_one(&self.guests[index]);
-                        lock(&reports).push((index, report));
-                    }
-                });
-            }
-        });
-        let mut reports = reports.into_inner().unwrap_or_else(PoisonError::into_inner);
-        reports.sort_by_key(|(index, _)| *index);
-        reports.into_iter().map(|(_, report)| report).collect()
-    }
-
-    fn run_one(&self, Guest { run, kernel, disk }: &Guest) -> Report {
-        let name = run.name();
-        let folder = self.results(run);
-        let started = Instant::now();
-        let mut tests = Vec::new();
-        let machine = qemu::Machine { kernel: &kernel.image, disk, folder, kvm: self.kvm };
-        let outcome = machine.run(run, |said| hear(&name, said, &mut tests));
-        let took = started.elapsed().as_secs();
-        let missing = run.tests.len() - tests.len();
-        let error = match outcome {
-            Err(error) => Some(format!("{name}: {error:#}")),
-            Ok(()) if missing > 0 => Some(format!("{name}: {missing} tests did not run")),
-            Ok(()) => None,
-        };
-        match &error {
-            Some(error) => println!("{error}"),
-            None => println!("{name}: finished in {took} s"),
-        }
-        Report { run: run.clone(), tests, error }
-    }
-}
-
-/// The kernels of `runs`, fetched when they are not there.
-fn fetch(
-    store: &Store,
-    catalog: &Catalog,
-    runs: &[Run],
-    arch: Arch,
-    args: &Machines,
-) -> anyhow::Result<Vec<Unpacked>> {
-    let mut updated = false;
-    let mut kernels: Vec<Unpacked> = Vec::new();
-    for kernel in catalog.kernels() {
-        if !runs.iter().any(|run| run.kernel.name == kernel.name) {
-            continue;
-        }
-        let offline = args.offline.contains(&kernel.name);
-        let there = store.unpacked(kernel).filter(|_| offline || !args.refresh);
-        if let Some(there) = there {
-            kernels.push(there);
-        } else if offline {
-            eprintln!("vm: kernel {} is not there: going without it", kernel.name);
-        } else {
-            if !updated {
-                eprintln!("vm: fetching kernels");
-                store.update(catalog.kernels(), arch)?;
-                updated = true;
-            }
-            kernels.push(store.fetch(kernel)?);
-        }
-    }
-    for kernel in &kernels {
-        eprintln!("vm: kernel {} is {}", kernel.name, kernel.release);
-    }
-    Ok(kernels)
 }
 
 /// Shows what a machine says as a test harness would, and keeps the outcomes.
@@ -414,8 +261,4 @@ fn list(runs: &[Run]) -> anyhow::Result<()> {
         }
     }
     Ok(())
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -59,7 +59,8 @@ impl Machine<'_> {
         }
         let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let guest = spawned.spawn();
-        let mut guest = Ended(guest.with_context(|| format!("cannot start `{}`", line(&command)))?);
+        let mut guest =
+            Running(guest.with_context(|| format!("cannot start `{}`", line(&command)))?);
         let limit = Duration::from_secs(run.kernel.limit_seconds);
         let log = File::create(&console).with_context(|| console.display().to_string())?;
         let told = listen(&mut guest.0, limit, log, &mut hear);
@@ -110,9 +111,9 @@ fn disk(path: &Path, serial: &str, options: &str) -> [String; 4] {
 }
 
 /// A child that does not outlive its owner.
-struct Ended(Child);
+struct Running(Child);
 
-impl Drop for Ended {
+impl Drop for Running {
     fn drop(&mut self) {
         // It may have ended by itself; then there is nothing to kill.
         self.0.kill().ok();
@@ -202,7 +203,7 @@ mod tests {
     fn hear_script(script: &str, limit: Duration) -> (anyhow::Result<()>, Vec<String>) {
         let mut shell = Command::new("sh");
         shell.args(["-c", script]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut guest = Ended(shell.spawn().unwrap());
+        let mut guest = Running(shell.spawn().unwrap());
         let mut heard = Vec::new();
         let result = listen(&mut guest.0, limit, std::io::sink(), &mut |said| {
             heard.push(format!("{said:?}"))
