@@ -5,6 +5,7 @@ pub mod binary;
 pub mod cgroup;
 pub mod clock;
 pub mod counters;
+pub mod debian_php;
 pub mod fastcgi;
 pub mod hog;
 pub mod marks;
