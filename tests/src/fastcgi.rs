@@ -48,29 +48,44 @@ pub enum FastCgiError {
 impl Request {
     /// Sends `GET uri` for `script` (its absolute path) to the pool that listens at `socket`.
     pub fn send(socket: &Path, script: &Path, query: &str) -> Result<Self, FastCgiError> {
-        let mut stream = UnixStream::connect(socket)?;
         let script = script.to_string_lossy();
         let name = script.rsplit('/').next().unwrap_or_default();
         let uri = format!("/{name}?{query}");
+        Self::send_as(socket, "GET", uri.as_bytes(), &script)
+    }
+
+    /// Sends a request for any URI, which `script` answers.
+    pub fn send_as(
+        socket: &Path,
+        method: &str,
+        uri: &[u8],
+        script: &str,
+    ) -> Result<Self, FastCgiError> {
+        let mut stream = UnixStream::connect(socket)?;
+        let name = script.rsplit('/').next().unwrap_or_default();
+        let at = uri.iter().position(|byte| *byte == b'?').map_or(uri.len(), |at| at + 1);
         let mut params = Vec::new();
         for (name, value) in [
-            ("GATEWAY_INTERFACE", "CGI/1.1"),
-            ("REQUEST_METHOD", "GET"),
-            ("SCRIPT_FILENAME", &*script),
-            ("SCRIPT_NAME", &format!("/{name}")),
-            ("REQUEST_URI", &uri),
-            ("QUERY_STRING", query),
-            ("HTTP_HOST", "shop.example"),
-            ("SERVER_PROTOCOL", "HTTP/1.1"),
+            ("GATEWAY_INTERFACE", &b"CGI/1.1"[..]),
+            ("REQUEST_METHOD", method.as_bytes()),
+            ("SCRIPT_FILENAME", script.as_bytes()),
+            ("SCRIPT_NAME", format!("/{name}").as_bytes()),
+            ("REQUEST_URI", uri),
+            ("QUERY_STRING", &uri[at..]),
+            ("HTTP_HOST", b"shop.example"),
+            ("REMOTE_ADDR", b"192.0.2.7"),
+            ("SERVER_PROTOCOL", b"HTTP/1.1"),
         ] {
             length(&mut params, name.len());
             length(&mut params, value.len());
             params.extend_from_slice(name.as_bytes());
-            params.extend_from_slice(value.as_bytes());
+            params.extend_from_slice(value);
         }
         let mut message = Vec::new();
         record(&mut message, BEGIN_REQUEST, &[0, RESPONDER, 0, 0, 0, 0, 0, 0]);
-        record(&mut message, PARAMS, &params);
+        for part in params.chunks(usize::from(u16::MAX)) {
+            record(&mut message, PARAMS, part);
+        }
         record(&mut message, PARAMS, &[]);
         record(&mut message, STDIN, &[]);
         stream.write_all(&message)?;

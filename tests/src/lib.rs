@@ -6,6 +6,7 @@ pub mod bpf;
 pub mod cgroup;
 pub mod clock;
 pub mod counters;
+pub mod debian_php;
 pub mod fastcgi;
 pub mod features;
 pub mod hog;

@@ -1,4 +1,4 @@
-//! A private php-fpm 8.2 with one pool `www`, its whole process tree inside a memory cgroup: own
+//! A private php-fpm with one pool `www` (the system's 8.2, or another one in a tree of its own), its whole process tree inside a memory cgroup: own
 //! configuration, own socket, own scripts, no network port.
 
 use std::fs;
@@ -10,6 +10,7 @@ use anyhow::{Context, Result, ensure};
 
 use crate::cgroup::MemoryCgroup;
 use crate::clock;
+use crate::debian_php::{self, Release};
 use crate::fastcgi::{FastCgiError, Request, Response};
 
 /// The program.
@@ -26,32 +27,84 @@ pub enum Manager {
     Dynamic(u32),
 }
 
+/// What is started, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Setup {
+    /// None = the system's 8.2.
+    pub release: Option<Release>,
+    /// Workers.
+    pub manager: Manager,
+    /// Whether opcache is on.
+    pub opcache: bool,
+    /// PHP's own limit.
+    pub memory_limit: &'static str,
+}
+
+impl Setup {
+    /// The system's, with opcache and a limit that is out of reach.
+    pub fn system(manager: Manager) -> Self {
+        Self { release: None, manager, opcache: true, memory_limit: "8192M" }
+    }
+}
+
 /// A running php-fpm; killed when dropped (before its cgroup).
 #[derive(Debug)]
 pub struct PhpFpm {
     master: Child,
     folder: tempfile::TempDir,
+    inside: PathBuf,
 }
 
 impl PhpFpm {
-    /// Starts it in `cgroup` and waits until it serves.
+    /// Starts the system's in `cgroup` and waits until it serves.
     pub fn start(cgroup: &MemoryCgroup, manager: Manager) -> Result<Self> {
+        Self::start_as(cgroup, &Setup::system(manager))
+    }
+
+    /// Starts it in `cgroup` and waits until it serves.
+    pub fn start_as(cgroup: &MemoryCgroup, setup: &Setup) -> Result<Self> {
+        let tree = setup.release.as_ref().map(debian_php::tree).transpose()?;
+        let program = match &setup.release {
+            Some(release) => format!("/usr/sbin/php-fpm{}", release.php),
+            None => BINARY.to_owned(),
+        };
         ensure!(
-            Path::new(BINARY).exists(),
+            tree.is_some() || Path::new(BINARY).exists(),
             "{BINARY} is missing: `cargo xtask setup` installs php8.2-fpm"
         );
-        let folder = tempfile::Builder::new().prefix("rampage-php-").tempdir()?;
+        let mut folder = tempfile::Builder::new();
+        folder.prefix("rampage-php-");
+        let folder = match &tree {
+            Some(tree) => folder.tempdir_in(tree.join("tmp"))?,
+            None => folder.tempdir()?,
+        };
+        // As the processes see it.
+        let inside = match &tree {
+            Some(tree) => Path::new("/").join(folder.path().strip_prefix(tree)?),
+            None => folder.path().to_owned(),
+        };
         write_docroot(folder.path())?;
-        fs::write(folder.path().join("fpm.conf"), config(folder.path(), manager))?;
+        fs::write(folder.path().join("fpm.conf"), config(&inside, setup))?;
         let log = fs::File::create(folder.path().join("stderr.log"))?;
-        let mut command = Command::new(BINARY);
+        let mut command = match &tree {
+            Some(tree) => {
+                let mut command = Command::new("chroot");
+                command.arg(tree).arg(&program).arg("-n");
+                if let Some(path) = opcache(tree)? {
+                    command.arg("-d").arg(format!("zend_extension={path}"));
+                }
+                command
+            }
+            None => Command::new(&program),
+        };
         command.args(["--nodaemonize", "--allow-to-run-as-root", "--fpm-config"]);
-        command.arg(folder.path().join("fpm.conf"));
-        command.args(["-d", "opcache.enable=1", "-d", "opcache.memory_consumption=64"]);
+        command.arg(inside.join("fpm.conf"));
+        command.arg("-d").arg(format!("opcache.enable={}", u8::from(setup.opcache)));
+        command.args(["-d", "opcache.memory_consumption=64"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         cgroup.confine(&mut command)?;
-        let master = command.spawn().with_context(|| format!("starting {BINARY}"))?;
-        let mut fpm = Self { master, folder };
+        let master = command.spawn().with_context(|| format!("starting {program}"))?;
+        let mut fpm = Self { master, folder, inside };
         let serves = clock::wait_for("php-fpm to serve", Duration::from_secs(10), || {
             if let Some(status) = fpm.master.try_wait()? {
                 anyhow::bail!("php-fpm ended: {status}");
@@ -80,9 +133,28 @@ impl PhpFpm {
         self.folder.path().join("www.sock")
     }
 
-    /// Absolute path of a script.
+    /// Absolute path of a script, as php-fpm sees it.
     pub fn script(&self, name: &str) -> PathBuf {
-        self.folder.path().join("docroot").join(name)
+        self.inside.join("docroot").join(name)
+    }
+
+    /// Sends a request for any URI, which a script answers.
+    pub fn ask(&self, method: &str, uri: &[u8], script: &str) -> Result<Request, FastCgiError> {
+        Request::send_as(&self.socket(), method, uri, &self.script(script).to_string_lossy())
+    }
+
+    /// Sends such a request, and returns with the worker that has begun to answer it.
+    pub fn ask_for_worker(&self, method: &str, uri: &[u8], script: &str) -> Result<(Request, u32)> {
+        let mut request = self.ask(method, uri, script)?;
+        request.set_timeout(Duration::from_secs(20))?;
+        loop {
+            let goes_on = request.read()?;
+            let response = Response::split(&request.output, Vec::new());
+            if let Some(worker) = response.header("X-Worker") {
+                return Ok((request, worker.parse()?));
+            }
+            ensure!(goes_on, "{script} ended: {:?}", request.output);
+        }
     }
 
     /// Sends a request.
@@ -139,9 +211,21 @@ impl Drop for PhpFpm {
     }
 }
 
-fn config(folder: &Path, manager: Manager) -> String {
+/// Where opcache is in a tree; None = it is built in (8.5), or not there.
+fn opcache(tree: &Path) -> Result<Option<String>> {
+    for entry in fs::read_dir(tree.join("usr/lib/php"))? {
+        let path = entry?.path().join("opcache.so");
+        if path.exists() {
+            return Ok(Some(format!("/{}", path.strip_prefix(tree)?.display())));
+        }
+    }
+    Ok(None)
+}
+
+fn config(folder: &Path, setup: &Setup) -> String {
     let folder = folder.display();
-    let workers = match manager {
+    let memory_limit = setup.memory_limit;
+    let workers = match setup.manager {
         Manager::Static(count) => format!("pm = static\npm.max_children = {count}"),
         Manager::Dynamic(count) => format!(
             "pm = dynamic\npm.max_children = {count}\npm.start_servers = 1\n\
@@ -151,7 +235,7 @@ fn config(folder: &Path, manager: Manager) -> String {
     format!(
         "[global]\nerror_log = {folder}/fpm.log\n\n[www]\nuser = root\ngroup = root\n\
          listen = {folder}/www.sock\n{workers}\nclear_env = yes\n\
-         php_admin_value[memory_limit] = 8192M\nphp_admin_value[max_execution_time] = 0\n\
+         php_admin_value[memory_limit] = {memory_limit}\nphp_admin_value[max_execution_time] = 0\n\
          php_admin_value[output_buffering] = 0\n"
     )
 }
@@ -159,10 +243,24 @@ fn config(folder: &Path, manager: Manager) -> String {
 fn write_docroot(folder: &Path) -> Result<()> {
     let docroot = folder.join("docroot");
     fs::create_dir_all(docroot.join("lib"))?;
+    fs::create_dir_all(docroot.join("more"))?;
     for (name, text) in [
         ("ping.php", include_str!("../php/ping.php")),
         ("normal.php", include_str!("../php/normal.php")),
         ("leak.php", include_str!("../php/leak.php")),
+        ("function.php", include_str!("../php/look/function.php")),
+        ("generator.php", include_str!("../php/look/generator.php")),
+        ("recursion.php", include_str!("../php/look/recursion.php")),
+        ("include.php", include_str!("../php/look/include.php")),
+        ("preg_replace.php", include_str!("../php/look/preg_replace.php")),
+        ("fiber.php", include_str!("../php/look/fiber.php")),
+        ("index.php", include_str!("../php/look/index.php")),
+        ("load.php", include_str!("../php/look/load.php")),
+        ("shutdown.php", include_str!("../php/look/shutdown.php")),
+        ("artisan", include_str!("../php/look/artisan")),
+        ("more/announce.php", include_str!("../php/look/more/announce.php")),
+        ("more/included.php", include_str!("../php/look/more/included.php")),
+        ("more/Export.php", include_str!("../php/look/more/Export.php")),
     ] {
         fs::write(docroot.join(name), text)?;
     }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 
 use binary::{rampage, run};
 
-const COMMANDS: [&str; 5] = ["watch", "record", "replay", "doctor", "demo"];
+const COMMANDS: [&str; 6] = ["watch", "record", "replay", "php", "doctor", "demo"];
 
 fn wrong(arguments: &[&str], message: &str) {
     let (code, stdout, stderr) = run(rampage().args(arguments));
@@ -33,6 +33,7 @@ fn wrong_usage_says_what_is_wrong_and_what_to_write() {
     wrong(&["record", "-o", "t", "--keep", "2"], "--max-size");
     wrong(&["replay", "t", "--speed", "fast"], "use max or a number above 0");
     wrong(&["replay", "t", "--cgroup", "/a/../b"], "must not contain `..`");
+    wrong(&["php", "www"], "TGID");
     wrong(&["man", "wach"], "no command wach");
 }
 

@@ -35,6 +35,10 @@ pub enum UsageError {
     RotateStdout,
     #[error("man: there is no command {}; `rampage help` lists them", printable(name))]
     NoSuchCommand { name: String },
+    #[error("there is no process {tgid}; `rampage php` lists the PHP workers")]
+    NoSuchProcess { tgid: u32 },
+    #[error("process {tgid} ({}) is not PHP; `rampage php` lists the PHP workers", printable(comm))]
+    NoPhp { tgid: u32, comm: String },
 }
 
 /// Names the process that runs away with the memory, before and after the OOM killer strikes.
@@ -45,6 +49,7 @@ Examples:
   rampage watch                       what grows now, how long is left, who drives it
   rampage record -o /var/tmp/t.jsonl.zst --duration 10m
   rampage replay /var/tmp/t.jsonl.zst
+  rampage php                         what each PHP worker does now, the largest first
   rampage doctor                      what this host can be traced with
   rampage demo                        a leak and its OOM kill, in a private 256 MiB cgroup
 
@@ -68,6 +73,8 @@ pub enum Command {
     Record(Record),
     /// Read a trace file through the same pipeline.
     Replay(Replay),
+    /// Look into PHP workers: request, memory_limit, PHP stack.
+    Php(Php),
     /// Show what this host can be traced with, and what is lost.
     Doctor(Doctor),
     /// Show a leak and its OOM kill in a private 256 MiB cgroup; safe on any host.
@@ -208,6 +215,32 @@ pub struct Replay {
     /// What is shown.
     #[command(flatten)]
     pub filters: FilterArgs,
+}
+
+/// `rampage php`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rampage php                          every PHP worker, the largest first
+  rampage php 14170                    one worker: request, memory, the PHP stack
+  rampage php 14170 --show-query       with the values of the query string, which may be secrets
+  rampage php --json | jq 'select(.request) | [.tgid, .request.uri]'
+
+Reads the workers' memory while they run: nothing is stopped, and PHP need not be changed.
+PHP 7.4 to 8.5, built without thread safety (NTS), on x86-64. Needs root, or CAP_SYS_PTRACE.")]
+pub struct Php {
+    /// A worker; none = all of them.
+    #[arg(value_name = "TGID")]
+    pub tgid: Option<u32>,
+    /// Show the values in query strings.
+    #[arg(long)]
+    pub show_query: bool,
+    /// Show the addresses of clients.
+    #[arg(long)]
+    pub client: bool,
+    /// One JSON object per worker and line.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `rampage doctor`.

@@ -8,6 +8,7 @@ pub mod enrich;
 pub mod event;
 pub mod kernel;
 pub mod model;
+pub mod php;
 pub mod pipeline;
 pub mod run;
 pub mod sink;

@@ -3,6 +3,7 @@
 pub mod demo;
 pub mod doctor;
 pub mod man;
+pub mod php;
 pub mod record;
 pub mod replay;
 pub mod watch;
@@ -24,6 +25,7 @@ pub fn execute(cli: &Cli) -> anyhow::Result<()> {
             record::execute(args, cli.verbose)
         }
         Command::Replay(args) => replay::execute(args, cli.verbose),
+        Command::Php(args) => php::execute(args),
         Command::Doctor(args) => doctor::execute(args),
         Command::Demo(args) => demo::execute(args, cli.verbose),
         Command::Man(args) => man::execute(args),

@@ -1,8 +1,14 @@
-//! The two clocks of a trace: CLOCK_BOOTTIME, and the wall clock as an offset to it.
+//! The two clocks of a trace: CLOCK_BOOTTIME, and the wall clock as an offset to it; and the
+//! monotonic clock, by which other programs time what they do.
 
 /// CLOCK_BOOTTIME now, ns.
 pub fn boot_ns() -> u64 {
     u64::try_from(read_ns(libc::CLOCK_BOOTTIME)).unwrap_or(0)
+}
+
+/// CLOCK_MONOTONIC now, ns: stands still while the host sleeps.
+pub fn monotonic_ns() -> u64 {
+    u64::try_from(read_ns(libc::CLOCK_MONOTONIC)).unwrap_or(0)
 }
 
 /// What has to be added to a CLOCK_BOOTTIME time to get ns since 1970-01-01 UTC. It moves when the

