@@ -9,6 +9,7 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::event::{Config, Filters};
+use crate::php::Disclosure;
 use crate::text::printable;
 
 use self::value::{
@@ -120,9 +121,30 @@ pub struct TraceArgs {
     /// kprobe, iterator).
     #[arg(long, value_name = "MECHANISM", value_delimiter = ',', hide = true)]
     pub forbid: Vec<String>,
+    /// What of PHP requests is shown and recorded.
+    #[command(flatten)]
+    pub disclosure: DisclosureArgs,
     /// What is shown.
     #[command(flatten)]
     pub filters: FilterArgs,
+}
+
+/// What of PHP requests is shown: what can be a secret only where it is asked for.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub struct DisclosureArgs {
+    /// Show the values in query strings, which can be secrets.
+    #[arg(long)]
+    pub show_query: bool,
+    /// Show the addresses of clients.
+    #[arg(long)]
+    pub client: bool,
+}
+
+impl DisclosureArgs {
+    /// For a look.
+    pub fn disclosure(self) -> Disclosure {
+        Disclosure { query: self.show_query, client: self.client }
+    }
 }
 
 /// Which processes are shown; everything is traced, so that a culprit outside is still named.
@@ -232,12 +254,9 @@ pub struct Php {
     /// A worker; none = all of them.
     #[arg(value_name = "TGID")]
     pub tgid: Option<u32>,
-    /// Show the values in query strings.
-    #[arg(long)]
-    pub show_query: bool,
-    /// Show the addresses of clients.
-    #[arg(long)]
-    pub client: bool,
+    /// What of requests is shown.
+    #[command(flatten)]
+    pub disclosure: DisclosureArgs,
     /// One JSON object per worker and line.
     #[arg(long)]
     pub json: bool,

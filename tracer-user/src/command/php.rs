@@ -17,7 +17,7 @@ use serde::Serialize;
 use crate::cli::{self, UsageError};
 use crate::enrich::process;
 use crate::kernel::Unsupported;
-use crate::php::{Disclosure, Look, LookOptions, Looker, Reason, Role, Target, Who, who};
+use crate::php::{Look, LookOptions, Looker, Reason, Role, Target, Who, who};
 
 /// The answer comes within two seconds, whatever the state of the host.
 const ANSWER_WITHIN: Duration = Duration::from_millis(1800);
@@ -36,8 +36,6 @@ pub struct Worker {
     /// Who it is.
     #[serde(skip)]
     pub who: Who,
-    /// Pool of an FPM worker.
-    pub pool: Option<Arc<str>>,
     /// What a command-line process runs.
     pub job: Option<Arc<str>>,
     /// Private memory in RAM.
@@ -51,7 +49,7 @@ pub struct Worker {
 
 /// Prints one worker, or all.
 pub fn execute(args: &cli::Php) -> anyhow::Result<()> {
-    let show = Disclosure { query: args.show_query, client: args.client };
+    let show = args.disclosure.disclosure();
     let options = LookOptions { show, timeout: Duration::from_secs(1), ..LookOptions::default() };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = match args.tgid {
@@ -195,7 +193,7 @@ fn worker(who: Who, looker: &mut Looker, target: &Target, options: &LookOptions)
     let mut look = looker.look_at(target, options);
     look.sapi.get_or_insert_with(|| Arc::clone(&who.sapi));
     look.version = look.version.or_else(|| who.version.clone());
-    let pool = match &who.role {
+    look.pool = match &who.role {
         Role::Pool(pool) => pool.clone(),
         _ => None,
     };
@@ -203,5 +201,5 @@ fn worker(who: Who, looker: &mut Looker, target: &Target, options: &LookOptions)
         Role::Script(job) => Some(Arc::clone(job)).filter(|job| !job.is_empty()),
         _ => None,
     };
-    Worker { who, pool, job, anon_bytes: size.anon_bytes, swap_bytes: size.swap_bytes, look }
+    Worker { who, job, anon_bytes: size.anon_bytes, swap_bytes: size.swap_bytes, look }
 }

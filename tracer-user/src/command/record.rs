@@ -26,17 +26,19 @@ pub fn execute(args: &Record, verbose: u8) -> anyhow::Result<()> {
     let file = TraceFile::create(&args.output, rotation)
         .map_err(|source| UsageError::Output { source })?;
     let config = args.trace.config();
+    let show = args.trace.disclosure.disclosure();
     match args.trace.source {
         SourceKind::Live => {
             let options = LiveOptions {
                 config,
                 ring_bytes: args.trace.ring,
                 forbid: args.trace.forbid.clone(),
+                show,
                 verbose,
             };
             record(args, file, LiveSource::open(&options).map_err(Into::into))
         }
-        SourceKind::Procfs => record(args, file, ProcfsSource::open(&config)),
+        SourceKind::Procfs => record(args, file, ProcfsSource::open(&config, show)),
     }
 }
 

@@ -23,6 +23,7 @@ const REQUESTS: usize = 8;
 /// Watches until the user, a signal or `--duration` ends it.
 pub fn execute(args: &Watch, verbose: u8) -> anyhow::Result<()> {
     let config = args.trace.config();
+    let show = args.trace.disclosure.disclosure();
     let filter = Filter::new(&config.filters).context("--comm")?;
     run::block_on(async {
         match args.trace.source {
@@ -31,11 +32,12 @@ pub fn execute(args: &Watch, verbose: u8) -> anyhow::Result<()> {
                     config,
                     ring_bytes: args.trace.ring,
                     forbid: args.trace.forbid.clone(),
+                    show,
                     verbose,
                 })?;
                 watch(source, args, filter).await
             }
-            SourceKind::Procfs => watch(ProcfsSource::open(&config)?, args, filter).await,
+            SourceKind::Procfs => watch(ProcfsSource::open(&config, show)?, args, filter).await,
         }
     })
 }

@@ -7,6 +7,7 @@
 //! and whoever prints them goes through [`crate::text`].
 
 mod finding;
+pub mod look;
 
 use std::sync::Arc;
 
@@ -47,6 +48,7 @@ pub enum Event {
     Header(Box<Header>),
     Process(Process),
     Growth(Growth),
+    Php(Box<look::Look>),
     Cgroup(Box<Cgroup>),
     CgroupMove(CgroupMove),
     CgroupGone(CgroupGone),

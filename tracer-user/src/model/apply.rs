@@ -39,6 +39,7 @@ impl Model {
             // The sizes of an OOM kill's victims stand in its event; they are no growth reports.
             Event::Oom(_)
             | Event::Stall(_)
+            | Event::Php(_)
             | Event::Signal(_)
             | Event::Finding(_)
             | Event::Lost(_)

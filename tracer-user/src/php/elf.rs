@@ -12,8 +12,8 @@ use object::read::elf::{FileHeader as _, ProgramHeader as _};
 use object::read::{Object as _, ObjectSymbol as _, ReadCache, ReadRef};
 use object::{Endianness, elf};
 
-use super::answer::Reason;
 use super::layout::{self, Layout, Version};
+use crate::event::look::Reason;
 
 /// What stands before the version in every binary of PHP.
 const MARK: &[u8] = b"X-Powered-By: PHP/";

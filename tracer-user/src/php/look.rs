@@ -3,7 +3,6 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::answer::{Activity, Look, Memory, Part, Reason};
 use super::elf::Build;
 use super::layout::{heap, sapi, scoreboard as slot};
 use super::remote::{Remote, word};
@@ -11,6 +10,7 @@ use super::request::{self, Disclosure, Raw, Server};
 use super::scoreboard::{self, Slot};
 use super::stack::{self, Walk};
 use crate::enrich::clock;
+use crate::event::look::{Activity, Look, Memory, Part, Reason};
 
 /// Tries until nothing moved meanwhile.
 const ATTEMPTS: u32 = 3;
@@ -77,6 +77,7 @@ pub fn look(
     let swapped = remote.absent() > 0;
     let absent = |reason| if swapped { Reason::SwappedOut } else { reason };
     look.activity = last.activity;
+    look.requests = last.slot.map(|slot| slot.requests);
     look.memory = last.memory;
     if let Some(raw) = &last.raw {
         if last.torn {

@@ -4,12 +4,11 @@
 
 use std::fs::File;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use rustc_hash::FxHashMap;
 
-use super::answer::{Look, Part, Reason};
 use super::elf::Build;
 use super::look::{self, Place};
 use super::remote::{self, Remote};
@@ -18,6 +17,7 @@ use super::scoreboard::{self, Found};
 use super::target::{FileId, Mapping, Program, Target};
 use super::who;
 use crate::event::ProcessKey;
+use crate::event::look::{Look, Part, Reason};
 
 /// Most binaries that are known at a time.
 const BUILDS: usize = 64;
@@ -41,6 +41,9 @@ impl Default for LookOptions {
     }
 }
 
+/// What was read of each binary.
+type Builds = FxHashMap<FileId, Result<Arc<Build>, Reason>>;
+
 /// Where the state of a process is.
 #[derive(Clone, Debug)]
 struct Attached {
@@ -55,7 +58,7 @@ struct Attached {
 /// Looks at PHP processes.
 #[derive(Debug, Default)]
 pub struct Looker {
-    builds: FxHashMap<FileId, Result<Arc<Build>, Reason>>,
+    builds: Arc<Mutex<Builds>>,
     processes: FxHashMap<ProcessKey, Attached>,
 }
 
@@ -63,6 +66,11 @@ impl Looker {
     /// Knows nothing yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Another one, for another thread: what this one reads of binaries, that one knows.
+    pub fn sharing(&self) -> Self {
+        Self { builds: Arc::clone(&self.builds), processes: FxHashMap::default() }
     }
 
     /// Reads the binary of a process (a master's is its workers'), and finds its state.
@@ -200,11 +208,11 @@ impl Looker {
     }
 
     fn build(
-        &mut self,
+        &self,
         id: FileId,
         open: impl FnOnce() -> io::Result<File>,
     ) -> Result<Arc<Build>, Reason> {
-        if let Some(known) = self.builds.get(&id) {
+        if let Some(known) = self.known_builds().get(&id) {
             return known.clone();
         }
         let file = open().map_err(|error| remote::reason(&error))?;
@@ -214,11 +222,16 @@ impl Looker {
         if matches!(build, Err(Reason::Unreadable { .. })) {
             return build;
         }
-        if self.builds.len() >= BUILDS {
-            self.builds.clear();
+        let mut builds = self.known_builds();
+        if builds.len() >= BUILDS {
+            builds.clear();
         }
-        self.builds.insert(id, build.clone());
+        builds.insert(id, build.clone());
         build
+    }
+
+    fn known_builds(&self) -> MutexGuard<'_, Builds> {
+        self.builds.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

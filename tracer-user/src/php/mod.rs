@@ -5,7 +5,6 @@
 //! A [`Looker`] is prepared before there is pressure ([`Looker::prepare`]); [`Looker::look`] then
 //! takes a few system calls.
 
-pub mod answer;
 mod elf;
 mod layout;
 mod look;
@@ -18,7 +17,7 @@ mod stack;
 pub mod target;
 pub mod who;
 
-pub use answer::{Activity, Frame, Look, Memory, Missing, Part, Reason, Request};
+pub use crate::event::look::{Activity, Frame, Look, Memory, Missing, Part, Reason, Request};
 pub use looker::{LookOptions, Looker};
 pub use request::Disclosure;
 pub use target::Target;

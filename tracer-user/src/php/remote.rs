@@ -7,9 +7,9 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
-use super::answer::Reason;
 use super::layout::string;
 use super::target::Target;
+use crate::event::look::Reason;
 
 const PAGE: u64 = 4096;
 /// Bit of a pagemap entry: the page is in memory.

@@ -4,10 +4,10 @@
 
 use std::sync::Arc;
 
-use super::answer::{Reason, Request};
 use super::layout::{apache, fcgi, sapi};
 use super::query;
 use super::remote::{Remote, half, word};
+use crate::event::look::{Reason, Request};
 use crate::text::{MAX_TEXT_BYTES, lossy};
 
 /// Most blocks of parameters, each with 128 of them.

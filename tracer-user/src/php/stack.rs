@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::answer::{Frame, Reason};
 use super::layout::{Layout, frame, function};
 use super::remote::{Remote, half, word};
+use crate::event::look::{Frame, Reason};
 use crate::text::lossy;
 
 /// Most frames.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::looker::Looker;
 use super::target::Target;
 use crate::enrich::php;
-use crate::event::ProcessKey;
+use crate::event::{Php, ProcessKey};
 
 /// Servers that may have PHP as a library.
 const SERVERS: [&str; 4] = ["apache2", "httpd", "unitd", "uwsgi"];
@@ -84,6 +84,18 @@ pub fn recognise(target: &Target, looker: &mut Looker) -> io::Result<Option<Who>
     };
     let version = named.and_then(|php| php.version);
     Ok(Some(Who { key: target.key(), ppid: target.ppid(), sapi, role, version }))
+}
+
+/// PHP in the process of another server (mod_php), by what that server has loaded.
+pub fn loaded(tgid: u32, exe: &str) -> Option<Php> {
+    if !may_load_php(exe) {
+        return None;
+    }
+    let mappings = Target::open(tgid).and_then(|target| target.mappings()).ok()?;
+    let library = mappings.into_iter().find(|mapping| is_library(&mapping.path))?;
+    let digits = file_name(&library.path).trim_matches(|c: char| !c.is_ascii_digit());
+    let version = Some(digits).filter(|digits| digits.contains('.')).map(Into::into);
+    Some(Php { sapi: "apache".into(), pool: None, master_tgid: None, version })
 }
 
 /// Whether a program may have PHP as a library.

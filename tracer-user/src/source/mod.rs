@@ -2,6 +2,7 @@
 //! ([`procfs`]) or a trace file ([`replay`]).
 
 pub mod live;
+mod looks;
 pub mod procfs;
 pub mod replay;
 

@@ -11,12 +11,15 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::time::{Interval, MissedTickBehavior};
 
+use super::looks::Looks;
 use super::{Flow, Source};
 use crate::enrich::cgroup::Hierarchy;
 use crate::enrich::clock;
 use crate::enrich::host::{self, HostReader};
-use crate::enrich::worker::Enricher;
+use crate::enrich::process::Identity;
+use crate::enrich::worker::Worker;
 use crate::event::{Config, Event, Header, Hook, Stamped, Tick};
+use crate::php::Disclosure;
 
 use cgroups::Cgroups;
 use processes::Processes;
@@ -33,7 +36,8 @@ pub struct ProcfsSource {
     processes: Processes,
     cgroups: Option<Cgroups>,
     host: HostReader,
-    enricher: Enricher,
+    enricher: Worker<Identity>,
+    looks: Looks,
 }
 
 /// Collects events and gives each the time at which it was seen.
@@ -58,8 +62,8 @@ impl<'a> Stamper<'a> {
 impl ProcfsSource {
     /// Prepares; the first look is made when the first events are asked for. Fails where there is
     /// no /proc, or no thread can be started. Without a memory cgroup hierarchy, cgroups are left
-    /// out.
-    pub fn open(config: &Config) -> anyhow::Result<Self> {
+    /// out. `show`: what of PHP requests may be shown.
+    pub fn open(config: &Config, show: Disclosure) -> anyhow::Result<Self> {
         let host = HostReader::open().context("cannot open /proc/meminfo; is /proc mounted?")?;
         let hierarchy = Hierarchy::detect().map_err(|error| error.to_string());
         let mut header = host::header(config, "procfs");
@@ -71,7 +75,8 @@ impl ProcfsSource {
             processes: Processes::new(clock::boot_ns()),
             cgroups: hierarchy.ok().map(Cgroups::new),
             host,
-            enricher: Enricher::start().context("cannot start a thread")?,
+            enricher: Worker::identities().context("cannot start a thread")?,
+            looks: Looks::start(show).context("cannot start a thread")?,
         })
     }
 
@@ -95,6 +100,13 @@ impl ProcfsSource {
             self.processes.learn(identity, &mut events);
         }
     }
+
+    fn looked(&mut self, out: &mut Vec<Stamped>) {
+        let mut events = Stamper::new(out);
+        while let Some(look) = self.looks.try_next() {
+            events.push(Event::Php(Box::new(look)));
+        }
+    }
 }
 
 impl Source for ProcfsSource {
@@ -109,17 +121,20 @@ impl Source for ProcfsSource {
             ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
             ticks
         });
-        let ready = Arc::clone(self.enricher.ready());
+        let (known, looked) = (Arc::clone(self.enricher.ready()), Arc::clone(self.looks.ready()));
         tokio::select! {
             biased;
             _ = ticks.tick() => self.round(out)?,
-            () = ready.notified() => self.collect(out),
+            () = known.notified() => self.collect(out),
+            () = looked.notified() => self.looked(out),
         }
+        self.looks.observe(out);
         Ok(Flow::More)
     }
 
     fn finish(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
         self.collect(out);
+        self.looked(out);
         Ok(())
     }
 }

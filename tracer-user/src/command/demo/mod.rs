@@ -19,6 +19,7 @@ use super::watch::colour_wanted;
 use crate::cli::{Demo, DemoRole};
 use crate::event::{Config, Filters};
 use crate::kernel::Unsupported;
+use crate::php::Disclosure;
 use crate::pipeline::Pipeline;
 use crate::run::{self, Control, RunOptions};
 use crate::sink::Sink;
@@ -136,6 +137,7 @@ async fn trace(
         config: Config { filters: filters.clone(), ..Config::default() },
         ring_bytes: RING_BYTES,
         forbid: Vec::new(),
+        show: Disclosure::default(),
         verbose,
     })?;
     stage.leaker.go()?;

@@ -67,7 +67,7 @@ fn row(worker: &Worker) -> [String; 8] {
     let elapsed = look.request.as_ref().and_then(|request| request.elapsed_ns);
     [
         look.tgid.to_string(),
-        match (&worker.pool, &worker.who.role) {
+        match (&look.pool, &worker.who.role) {
             (Some(pool), _) => cell(pool),
             (None, Role::Pool(None)) => unknown(),
             _ => look.sapi.as_deref().map_or_else(unknown, cell),
@@ -125,7 +125,7 @@ pub fn one(out: &mut impl Write, worker: &Worker) -> io::Result<()> {
     let look = &worker.look;
     let version = look.version.as_deref().map(printable).unwrap_or_default();
     let sapi = look.sapi.as_deref().map(printable).unwrap_or_default();
-    let who = match (&worker.pool, &worker.who.role) {
+    let who = match (&look.pool, &worker.who.role) {
         (Some(pool), _) => format!("Worker {} of pool {}", look.tgid, printable(pool)),
         (None, Role::Master) => format!("Master {}, which serves no requests itself", look.tgid),
         (None, Role::Pool(None)) => {
@@ -226,13 +226,13 @@ mod tests {
                 role: Role::Pool(pool.clone()),
                 version: None,
             },
-            pool,
             job: None,
             anon_bytes: mib << 20,
             swap_bytes: 0,
             look: Look {
                 sapi: Some("fpm".into()),
                 version: Some("8.2.36".into()),
+                pool,
                 activity: Activity::Idle,
                 ..Look::new(key.tgid, key.start_ns)
             },

@@ -8,20 +8,24 @@ mod losses;
 mod translate;
 mod unswept;
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use tokio::io::unix::AsyncFd;
 use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep_until};
 
+use super::looks::Looks;
 use super::{Flow, Source};
-use crate::enrich::worker::Enricher;
+use crate::enrich::process::Identity;
+use crate::enrich::worker::Worker;
 use crate::enrich::{clock, host};
 use crate::event::{Config, Event, Header, Stamped, Tick};
 use crate::kernel::Unsupported;
 use crate::kernel::load::{Kernel, LoadOptions, Sweep};
 use crate::kernel::protect::protect;
 use crate::kernel::record::Record;
+use crate::php::Disclosure;
 use cgroups::Cgroups;
 use losses::Losses;
 use translate::Translator;
@@ -48,6 +52,8 @@ pub struct LiveOptions {
     pub ring_bytes: u64,
     /// Mechanisms that must not be used.
     pub forbid: Vec<String>,
+    /// What of PHP requests may be shown.
+    pub show: Disclosure,
     /// 0 = quiet, 1 = debug lines of the kernel programs.
     pub verbose: u8,
 }
@@ -68,7 +74,8 @@ pub struct LiveSource {
     translator: Translator,
     cgroups: Cgroups,
     losses: Losses,
-    enricher: Enricher,
+    enricher: Worker<Identity>,
+    looks: Looks,
     host: Option<host::HostReader>,
     host_at_ns: u64,
     /// When to look for records that were not announced.
@@ -92,10 +99,12 @@ impl LiveSource {
         let mut header = host::header(&options.config, "live");
         header.hooks.clone_from(&kernel.hooks);
         protect();
-        let enricher = Enricher::start().map_err(|error| Unsupported {
+        let no_thread = |error: io::Error| Unsupported {
             reason: format!("cannot start a thread: {error}"),
             remedy: "raise the limit of processes (ulimit -u)".to_owned(),
-        })?;
+        };
+        let enricher = Worker::identities().map_err(no_thread)?;
+        let looks = Looks::start(options.show).map_err(no_thread)?;
         let losses = Losses::new(&kernel);
         let cgroups = Cgroups::detect();
         Ok(Self {
@@ -106,6 +115,7 @@ impl LiveSource {
             translator: Translator::new(cgroups.counts_memsw()),
             cgroups,
             enricher,
+            looks,
             host: host::HostReader::open().ok(),
             host_at_ns: 0,
             poll: None,
@@ -208,6 +218,19 @@ impl LiveSource {
         Ok(())
     }
 
+    fn looked(&mut self, out: &mut Vec<Stamped>) {
+        self.drain_all(out);
+        while let Some(look) = self.looks.try_next() {
+            out.push(self.translator.stamp(clock::boot_ns(), Event::Php(Box::new(look))));
+        }
+    }
+
+    /// What leaves the source: in order, and looked through for PHP processes to look into.
+    fn hand_over(&mut self, out: &mut [Stamped]) {
+        self.put_in_order(out);
+        self.looks.observe(out);
+    }
+
     /// Puts a batch in the order of time. CPUs fill the ring side by side, and looks at /proc are
     /// dated when they are made: an event that comes after a later one was given takes its time.
     fn put_in_order(&mut self, out: &mut [Stamped]) {
@@ -246,7 +269,7 @@ impl Source for LiveSource {
             self.waiting = Some(Waiting { ready: self.kernel.wait_for_records()?, ticks });
             self.begin(header, out)?;
             self.ask();
-            self.put_in_order(out);
+            self.hand_over(out);
             return Ok(Flow::More);
         }
         while out.is_empty() {
@@ -259,6 +282,7 @@ impl Source for LiveSource {
                 }
                 _ = waiting.ticks.tick() => self.tick(out)?,
                 () = self.enricher.ready().notified() => self.answers(out),
+                () = self.looks.ready().notified() => self.looked(out),
                 () = sleep_until(poll.unwrap_or_else(Instant::now)), if poll.is_some() => {
                     self.poll = None;
                     self.drain(out);
@@ -266,12 +290,13 @@ impl Source for LiveSource {
             }
             self.ask();
         }
-        self.put_in_order(out);
+        self.hand_over(out);
         Ok(Flow::More)
     }
 
     fn finish(&mut self, out: &mut Vec<Stamped>) -> anyhow::Result<()> {
         self.answers(out);
+        self.looked(out);
         self.put_in_order(out);
         // What ended since the answers were given comes after them.
         let mut last = Vec::new();

@@ -232,7 +232,7 @@ fn times_are_exact_to_the_nanosecond() {
 
 #[test]
 fn unknown_types_and_fields_are_passed_over() {
-    let line = br#"{"type":"php","t":3,"time":"2026-01-01T00:00:00Z","stack":[{"a":1}]}"#;
+    let line = br#"{"type":"hologram","t":3,"time":"2026-01-01T00:00:00Z","stack":[{"a":1}]}"#;
     assert_eq!(decode(line).unwrap().event, Event::Unknown);
     let line = br#"{"type":"tick","t":3,"time":"2026-01-01T01:00:00+01:00","more":{"x":[]}}"#;
     let at = decode(line).unwrap();

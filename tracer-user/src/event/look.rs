@@ -1,10 +1,11 @@
-//! What a look at a PHP process found, and what it could not find and why. Plain data: no reading,
-//! no layout on a terminal.
+//! What a look at a PHP process found, and what it could not find and why.
 
 use std::fmt;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use super::ProcessKey;
 
 /// One look at a PHP process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -17,8 +18,14 @@ pub struct Look {
     pub sapi: Option<Arc<str>>,
     /// `8.2.36`.
     pub version: Option<Arc<str>>,
+    /// Pool of an FPM worker, where it is known.
+    #[serde(default)]
+    pub pool: Option<Arc<str>>,
     /// What the process does.
     pub activity: Activity,
+    /// Requests that an FPM worker has had, the present one among them; None = not counted.
+    #[serde(default)]
+    pub requests: Option<u64>,
     /// The request; None = there is none, or it could not be read (see `missing`).
     pub request: Option<Request>,
     /// PHP's memory manager.
@@ -196,7 +203,9 @@ impl Look {
             start_ns,
             sapi: None,
             version: None,
+            pool: None,
             activity: Activity::Unknown,
+            requests: None,
             request: None,
             memory: None,
             stack: Vec::new(),
@@ -205,6 +214,11 @@ impl Look {
             torn: 0,
             took_ns: 0,
         }
+    }
+
+    /// Identity of the process.
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey { tgid: self.tgid, start_ns: self.start_ns }
     }
 
     /// Notes that a part is missing; once for each part and reason.

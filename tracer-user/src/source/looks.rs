@@ -1,0 +1,335 @@
+//! Which PHP processes are looked into, and when: each once when it is first seen, each that grew
+//! by a step, and at each tick those that moved, as far as the budget goes. The looks are taken by
+//! threads of their own; what they find becomes a `php` event. Used by every source that traces
+//! this host.
+
+use std::io;
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+use tokio::sync::Notify;
+
+use crate::enrich::worker::Worker;
+use crate::event::look::{Look, Reason};
+use crate::event::{Event, Growth, Process, ProcessKey, Stamped};
+use crate::php::{Disclosure, LookOptions, Looker};
+
+/// Threads that look: one that is held up in the kernel (by a process that waits for memory with
+/// its mmap_lock held) leaves the others.
+const THREADS: usize = 4;
+/// A process that moved by this since it was looked into is looked into again, bytes …
+const STEP_BYTES: u64 = 4 << 20;
+/// … but not sooner than after this, ns.
+const NEAR_NS: u64 = 50_000_000;
+/// A process that moved by less is looked into at a tick, but not sooner than after this, ns.
+const CALM_NS: u64 = 900_000_000;
+/// Looks a second, all processes together: at 0.1 to 0.4 ms each, about a hundredth of a core.
+const LOOKS_PER_S: u64 = 40;
+/// Frames of a stack that are kept, the innermost ones.
+const FRAMES: usize = 32;
+
+/// Looks into PHP processes as they grow.
+#[derive(Debug)]
+pub struct Looks {
+    worker: Worker<Look>,
+    subjects: FxHashMap<ProcessKey, Subject>,
+    budget: Budget,
+}
+
+/// A process that serves requests or runs a script.
+#[derive(Debug)]
+struct Subject {
+    pool: Option<Arc<str>>,
+    /// Anon + swap now, and when it was last looked into.
+    bytes: u64,
+    looked_bytes: u64,
+    /// When it was last looked into; None = never.
+    looked_ns: Option<u64>,
+    /// A look is under way.
+    asked: bool,
+    /// It was reported since.
+    moved: bool,
+}
+
+impl Looks {
+    /// Starts the threads. `show`: what of a request may be shown.
+    pub fn start(show: Disclosure) -> io::Result<Self> {
+        let options = LookOptions { show, ..LookOptions::default() };
+        let first = Looker::new();
+        let readers = (0..THREADS).map(|_| {
+            let mut looker = first.sharing();
+            move |key: ProcessKey| {
+                let mut look = looker.look(key.tgid, &options);
+                look.start_ns = key.start_ns.max(look.start_ns);
+                (look.key() == key).then_some(look)
+            }
+        });
+        Ok(Self {
+            worker: Worker::start("php", readers)?,
+            subjects: FxHashMap::default(),
+            budget: Budget::default(),
+        })
+    }
+
+    /// Is notified when there are looks to take.
+    pub fn ready(&self) -> &Arc<Notify> {
+        self.worker.ready()
+    }
+
+    /// Sees the events of the source, in order, and asks for the looks that they call for.
+    pub fn observe(&mut self, events: &[Stamped]) {
+        for at in events {
+            match &at.event {
+                Event::Growth(growth) => self.grown(at.t_ns, growth),
+                Event::Process(process) => self.introduced(at.t_ns, process),
+                Event::Exit(exit) => {
+                    let key = ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns };
+                    self.subjects.remove(&key);
+                }
+                Event::Tick(_) => self.tick(at.t_ns),
+                _ => {}
+            }
+        }
+    }
+
+    /// The next look that was taken. One that found only that the process is gone is none.
+    pub fn try_next(&mut self) -> Option<Look> {
+        while let Some(mut look) = self.worker.try_next() {
+            let Some(subject) = self.subjects.get_mut(&look.key()) else { continue };
+            subject.asked = false;
+            if look.lacks(&Reason::Gone) || look.lacks(&Reason::Replaced) {
+                continue;
+            }
+            look.pool.clone_from(&subject.pool);
+            look.stack_cut |= look.stack.len() > FRAMES;
+            look.stack.truncate(FRAMES);
+            return Some(look);
+        }
+        None
+    }
+
+    fn introduced(&mut self, t_ns: u64, process: &Process) {
+        let key = process.key();
+        if !serves(process) {
+            self.subjects.remove(&key);
+            return;
+        }
+        let subject = self.subjects.entry(key).or_insert_with(Subject::new);
+        subject.pool = process.php.as_ref().and_then(|php| php.pool.clone());
+        if subject.looked_ns.is_none() {
+            Self::ask(&self.worker, &mut self.budget, key, subject, t_ns);
+        }
+    }
+
+    fn grown(&mut self, t_ns: u64, growth: &Growth) {
+        let key = growth.key();
+        let Some(subject) = self.subjects.get_mut(&key) else { return };
+        subject.bytes = growth.private_bytes();
+        subject.moved = true;
+        let is_due = subject.bytes.abs_diff(subject.looked_bytes) >= STEP_BYTES
+            && subject.looked_ns.is_none_or(|looked| t_ns.saturating_sub(looked) >= NEAR_NS);
+        if is_due {
+            Self::ask(&self.worker, &mut self.budget, key, subject, t_ns);
+        }
+    }
+
+    /// Those that moved since they were looked into, the longest ago first.
+    fn tick(&mut self, t_ns: u64) {
+        let is_due = |subject: &Subject| match subject.looked_ns {
+            Some(looked_ns) => subject.moved && t_ns.saturating_sub(looked_ns) >= CALM_NS,
+            None => true,
+        };
+        let mut due: Vec<(Option<u64>, ProcessKey)> = self
+            .subjects
+            .iter()
+            .filter(|(_, subject)| !subject.asked && is_due(subject))
+            .map(|(key, subject)| (subject.looked_ns, *key))
+            .collect();
+        due.sort_unstable();
+        for (_, key) in due {
+            let Some(subject) = self.subjects.get_mut(&key) else { continue };
+            if !Self::ask(&self.worker, &mut self.budget, key, subject, t_ns) {
+                return;
+            }
+        }
+    }
+
+    /// False = not now.
+    fn ask(
+        worker: &Worker<Look>,
+        budget: &mut Budget,
+        key: ProcessKey,
+        subject: &mut Subject,
+        t_ns: u64,
+    ) -> bool {
+        if subject.asked || !budget.take(t_ns) || !worker.request(key) {
+            return false;
+        }
+        subject.asked = true;
+        subject.moved = false;
+        subject.looked_ns = Some(t_ns);
+        subject.looked_bytes = subject.bytes;
+        true
+    }
+}
+
+impl Subject {
+    fn new() -> Self {
+        Self { pool: None, bytes: 0, looked_bytes: 0, looked_ns: None, asked: false, moved: false }
+    }
+}
+
+/// FPM's master serves nothing, and neither does what is not known to be a worker yet.
+fn serves(process: &Process) -> bool {
+    process.php.as_ref().is_some_and(|php| &*php.sapi != "fpm" || php.pool.is_some())
+}
+
+/// So many looks a second, and a second's worth at once.
+#[derive(Debug, Default)]
+struct Budget {
+    /// Earliest time at which everything that was taken so far is paid for, ns.
+    paid_ns: u64,
+}
+
+impl Budget {
+    fn take(&mut self, t_ns: u64) -> bool {
+        let cost_ns = 1_000_000_000 / LOOKS_PER_S;
+        let paid_ns = self.paid_ns.max(t_ns.saturating_sub(1_000_000_000)) + cost_ns;
+        if paid_ns > t_ns {
+            return false;
+        }
+        self.paid_ns = paid_ns;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Exit, Php, ProcessCause, Tick};
+
+    const S: u64 = 1_000_000_000;
+    const MIB: u64 = 1 << 20;
+    const NOBODY: [u32; 0] = [];
+
+    fn at(t_ns: u64, event: Event) -> Stamped {
+        Stamped { t_ns, wall_ns: 0, event }
+    }
+
+    fn process(tgid: u32, sapi: &str, pool: Option<&str>) -> Event {
+        Event::Process(Process {
+            tgid,
+            start_ns: 1,
+            ppid: 1,
+            comm: "php-fpm8.2".into(),
+            cmdline: None,
+            exe: None,
+            uid: 0,
+            cgroup: None,
+            php: Some(Php {
+                sapi: sapi.into(),
+                pool: pool.map(Into::into),
+                master_tgid: None,
+                version: None,
+            }),
+            cause: ProcessCause::Found,
+        })
+    }
+
+    fn growth(tgid: u32, anon_bytes: u64) -> Event {
+        Event::Growth(Growth { tgid, start_ns: 1, anon_bytes, ..Growth::default() })
+    }
+
+    /// Looks whose threads note who is asked for; each look is done as soon as it is asked for.
+    struct Bench {
+        looks: Looks,
+        asked: std::sync::mpsc::Receiver<u32>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            let (note, asked) = std::sync::mpsc::channel();
+            let read = move |key: ProcessKey| {
+                note.send(key.tgid).unwrap();
+                Some(Look::new(key.tgid, key.start_ns))
+            };
+            let worker = Worker::start("test", [read]).unwrap();
+            let (subjects, budget) = (FxHashMap::default(), Budget::default());
+            Self { looks: Looks { worker, subjects, budget }, asked }
+        }
+
+        /// Who is asked for by these events.
+        fn asks(&mut self, events: &[Stamped]) -> Vec<u32> {
+            let before: Vec<ProcessKey> = self.under_way();
+            assert!(before.is_empty());
+            self.looks.observe(events);
+            let mut asked: Vec<u32> =
+                self.under_way().iter().map(|_| self.asked.recv().unwrap()).collect();
+            while !self.under_way().is_empty() {
+                self.looks.try_next();
+            }
+            asked.sort_unstable();
+            asked
+        }
+
+        fn under_way(&self) -> Vec<ProcessKey> {
+            self.looks.subjects.iter().filter(|(_, s)| s.asked).map(|(key, _)| *key).collect()
+        }
+    }
+
+    #[test]
+    fn workers_are_looked_into_when_they_appear_and_masters_are_not() {
+        let mut bench = Bench::new();
+        let events = [
+            at(9 * S, process(1, "fpm", None)),
+            at(9 * S, process(2, "fpm", Some("www"))),
+            at(9 * S, process(3, "cli", None)),
+        ];
+        assert_eq!(bench.asks(&events), [2, 3]);
+        assert_eq!(bench.asks(&events), NOBODY, "each once");
+        let gone = at(9 * S, Event::Exit(Exit { tgid: 2, start_ns: 1, ..exit() }));
+        assert_eq!(bench.asks(&[gone, at(20 * S, growth(2, 99 * MIB))]), NOBODY);
+    }
+
+    fn exit() -> Exit {
+        Exit { tgid: 0, start_ns: 0, code: None, signal: None, peak_bytes: None }
+    }
+
+    #[test]
+    fn steps_call_for_a_look_and_little_movement_waits_for_the_tick() {
+        let mut bench = Bench::new();
+        assert_eq!(bench.asks(&[at(9 * S, process(2, "fpm", Some("www")))]), [2]);
+        let ms = |ms: u64| 9 * S + ms * 1_000_000;
+        assert_eq!(bench.asks(&[at(ms(10), growth(2, 5 * MIB))]), NOBODY, "too soon");
+        assert_eq!(bench.asks(&[at(ms(60), growth(2, 5 * MIB))]), [2]);
+        assert_eq!(bench.asks(&[at(ms(500), growth(2, 8 * MIB))]), NOBODY);
+        assert_eq!(bench.asks(&[at(ms(800), Event::Tick(Tick {}))]), NOBODY);
+        assert_eq!(bench.asks(&[at(ms(1000), Event::Tick(Tick {}))]), [2]);
+        assert_eq!(bench.asks(&[at(ms(3000), Event::Tick(Tick {}))]), NOBODY, "it stood still");
+    }
+
+    #[test]
+    fn the_budget_bounds_the_looks_and_nobody_is_forgotten() {
+        let mut bench = Bench::new();
+        let all: Vec<Stamped> =
+            (1..=100).map(|tgid| at(9 * S, process(tgid, "cli", None))).collect();
+        let mut seen = bench.asks(&all);
+        assert_eq!(seen.len() as u64, LOOKS_PER_S);
+        for second in 10..13 {
+            seen.extend(bench.asks(&[at(second * S, Event::Tick(Tick {}))]));
+        }
+        seen.sort_unstable();
+        assert_eq!(seen, (1..=100).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_look_under_way_is_not_asked_for_again_and_one_of_the_gone_is_dropped() {
+        let mut bench = Bench::new();
+        bench.looks.observe(&[at(9 * S, process(2, "fpm", Some("www")))]);
+        bench.looks.observe(&[at(10 * S, growth(2, 50 * MIB))]);
+        assert_eq!(bench.asked.recv().unwrap(), 2);
+        let look = std::iter::repeat_with(|| bench.looks.try_next()).flatten().next().unwrap();
+        assert_eq!(look.pool.as_deref(), Some("www"));
+        assert!(bench.asked.try_recv().is_err());
+    }
+}
