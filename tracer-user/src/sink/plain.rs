@@ -193,7 +193,7 @@ mod tests {
             severity: Severity::Critical,
             subject: None,
             summary: summary.to_owned(),
-            evidence: Evidence::Runaway(Runaway {
+            evidence: Evidence::Runaway(Box::new(Runaway {
                 rate_bytes_per_s: 1.0,
                 limit_rate_bytes_per_s: 1.0,
                 used_bytes: 1,
@@ -202,7 +202,8 @@ mod tests {
                 share: 1.0,
                 limit,
                 eta_s: 1.0,
-            }),
+                ..Runaway::default()
+            })),
         }))
     }
 
