@@ -5,8 +5,9 @@
 mod binary;
 
 use std::fs;
+use std::io::Read as _;
 use std::path::Path;
-use std::process::{Child, Output, Stdio};
+use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -23,18 +24,32 @@ fn line(mark: &str) -> usize {
     text.lines().position(|line| line.ends_with(mark)).unwrap() + 1
 }
 
-fn record(worker: u32, file: &Path, more: &[&str]) -> Child {
-    let mut command = binary::rampage();
-    command.args(["php", &worker.to_string(), "--flame"]).arg(file).args(more);
-    command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+/// A recording under way; killed when dropped.
+struct Recording(Child);
+
+impl Recording {
+    fn start(worker: u32, file: &Path, more: &[&str]) -> Result<Self> {
+        let mut command = binary::rampage();
+        command.args(["php", &worker.to_string(), "--flame"]).arg(file).args(more);
+        Ok(Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?))
+    }
+
+    /// Standard output, once it has ended well.
+    fn said(mut self) -> Result<String> {
+        let (mut said, mut problems) = (String::new(), String::new());
+        self.0.stdout.take().context("stdout")?.read_to_string(&mut said)?;
+        self.0.stderr.take().context("stderr")?.read_to_string(&mut problems)?;
+        let status = self.0.wait()?;
+        ensure!(status.success() && problems.is_empty(), "{status}: {problems}");
+        Ok(said)
+    }
 }
 
-/// Standard output of a recording that went well.
-fn said(child: Child) -> Result<String> {
-    let Output { status, stdout, stderr } = child.wait_with_output()?;
-    let stderr = String::from_utf8(stderr)?;
-    ensure!(status.success() && stderr.is_empty(), "{status}: {stderr}");
-    Ok(String::from_utf8(stdout)?)
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
 }
 
 /// Stacks and their bytes.
@@ -45,6 +60,13 @@ fn folded(file: &Path) -> Result<Vec<(Vec<String>, u64)>> {
         Ok((stack.split(';').map(str::to_owned).collect(), bytes.parse()?))
     };
     text.lines().map(parse).collect()
+}
+
+/// Waits until a recording has begun.
+fn draft(folder: &Path) -> Result<()> {
+    clock::wait_for("the draft", Duration::from_secs(10), || {
+        Ok(fs::read_dir(folder)?.next().map(|_| ()))
+    })
 }
 
 fn send(tgid: u32, signal: i32) {
@@ -59,9 +81,9 @@ fn shares_are_those_of_the_code_that_grew() -> Result<()> {
     let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
     let (request, worker) = fpm.ask_for_worker("GET", URI, "flame.php")?;
     let (text, drawing) = (folder.path().join("a.folded"), folder.path().join("a.svg"));
-    let first = record(worker, &text, &["--duration", "8s"]);
-    let second = record(worker, &drawing, &["--duration", "2s", "--show-query"]);
-    let (said_of_drawing, said_of_text) = (said(second)?, said(first)?);
+    let first = Recording::start(worker, &text, &["--duration", "8s"])?;
+    let second = Recording::start(worker, &drawing, &["--duration", "2s", "--show-query"])?;
+    let (said_of_drawing, said_of_text) = (second.said()?, first.said()?);
     drop(request);
 
     let stacks = folded(&text)?;
@@ -108,10 +130,11 @@ fn a_worker_that_ends_leaves_its_file() -> Result<()> {
     let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
     let (request, worker) = fpm.ask_for_worker("GET", URI, "function.php")?;
     let file = folder.path().join("a.folded");
-    let recording = record(worker, &file, &[]);
-    std::thread::sleep(clock::patient(Duration::from_millis(1500)));
+    let recording = Recording::start(worker, &file, &[])?;
+    draft(folder.path())?;
+    std::thread::sleep(clock::patient(Duration::from_secs(2)));
     send(worker, libc::SIGKILL);
-    let said = said(recording)?;
+    let said = recording.said()?;
     drop(request);
     ensure!(said.contains(" s, until it ended; "), "{said}");
     let stacks = folded(&file)?;
@@ -128,13 +151,11 @@ fn a_worker_that_does_not_grow_has_no_file() -> Result<()> {
     let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
     let worker = fpm.workers()?[0];
     let file = folder.path().join("a.svg");
-    let recording = record(worker, &file, &[]);
-    clock::wait_for("the draft", Duration::from_secs(10), || {
-        Ok(fs::read_dir(folder.path())?.next().map(|_| ()))
-    })?;
+    let recording = Recording::start(worker, &file, &[])?;
+    draft(folder.path())?;
     std::thread::sleep(Duration::from_millis(500));
-    send(recording.id(), libc::SIGINT);
-    let said = said(recording)?;
+    send(recording.0.id(), libc::SIGINT);
+    let said = recording.said()?;
     ensure!(said.starts_with(&format!("worker {worker} did not grow in ")), "{said}");
     ensure!(said.ends_with("a.svg was not written\n"), "{said}");
     ensure!(fs::read_dir(folder.path())?.next().is_none(), "a file is left");
@@ -147,7 +168,6 @@ fn what_cannot_be_done_fails_before_it_begins() -> Result<()> {
     let cgroup = MemoryCgroup::new("flame", LIMIT_BYTES)?;
     let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
     let worker = fpm.workers()?[0].to_string();
-    let own = std::process::id().to_string();
     let inside = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     let (good, text, gone) = (inside("a.svg"), inside("a.txt"), inside("gone/a.svg"));
     let cases: [(&[&str], &str); 6] = [
@@ -156,7 +176,7 @@ fn what_cannot_be_done_fails_before_it_begins() -> Result<()> {
         (&[&worker, "--flame", &good, "--json"], "cannot be used with"),
         (&[&worker, "--duration", "1s"], "--flame <FILE>"),
         (&[&worker, "--flame", &gone], "choose a file in a folder that exists"),
-        (&[&own, "--flame", &good], "is not PHP"),
+        (&["1", "--flame", &good], "is not PHP"),
     ];
     binary::run(binary::rampage().arg("--version"));
     let started = Instant::now();

@@ -5,7 +5,7 @@ require __DIR__ . '/more/announce.php';
 function wide(int $bytes): void
 {
     for ($i = 0; $i < 16; $i++) {
-        $GLOBALS['held'][] = str_repeat('x', $bytes); usleep(6000); // WIDE
+        $GLOBALS['held'][] = str_repeat('x', $bytes); usleep(12000); // WIDE
     }
 }
 
@@ -14,13 +14,13 @@ final class Narrow
     public function leak(): void
     {
         for ($i = 0; $i < 16; $i++) {
-            $GLOBALS['held'][] = str_repeat('x', 16384); usleep(6000); // NARROW
+            $GLOBALS['held'][] = str_repeat('x', 32768); usleep(12000); // NARROW
         }
     }
 }
 
 announce();
 while (true) {
-    wide(65536); // CALL
+    wide(131072); // CALL
     (new Narrow())->leak();
 }

@@ -7,13 +7,14 @@ mod folded;
 mod watch;
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::mpsc::{self, RecvTimeoutError};
+use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{Receiver, channel};
+use tokio::sync::oneshot;
 use tokio::time::{MissedTickBehavior, interval, sleep, timeout};
 
 use self::file::{Heading, Output};
@@ -27,6 +28,8 @@ use crate::text::{bytes, printable, seconds};
 
 /// Steps that wait to be added up.
 const WAITING: usize = 64;
+/// How long it may take to find PHP in the process.
+const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long the last look may take.
 const LAST_LOOK: Duration = Duration::from_millis(500);
 /// Progress is shown where it takes longer than this …
@@ -52,10 +55,39 @@ pub fn execute(
     options: LookOptions,
 ) -> anyhow::Result<()> {
     let process = super::open(tgid)?;
-    let output = Output::create(target)
-        .map_err(|source| UsageError::Flame { path: target.path.clone(), source })?;
+    let (output, recording) = run::block_on(async {
+        let mut signals = Signals::catch()?;
+        let watched = tokio::select! {
+            watched = watch(process, options) => watched?,
+            () = signals.next() => anyhow::bail!("ended before the recording began"),
+        };
+        let output = Output::create(target)
+            .map_err(|source| UsageError::Flame { path: target.path.clone(), source })?;
+        Ok((output, record(tgid, watched, &mut signals, duration).await))
+    })?;
+    let path = printable(&output.path().to_string_lossy()).into_owned();
+    let mut out = io::stdout().lock();
+    if recording.growth.bytes > 0 {
+        let stacks = recording.growth.lines();
+        output.finish(&recording.heading(tgid), &stacks).with_context(|| path.clone())?;
+        writeln!(out, "{}, in {path}", recording.summary(tgid))?;
+    } else {
+        writeln!(out, "{}; {path} was not written", recording.summary(tgid))?;
+    }
+    Ok(())
+}
+
+/// A process that is watched by a thread until `stop` is dropped.
+struct Watched {
+    steps: Receiver<Step>,
+    stop: mpsc::Sender<()>,
+}
+
+/// Starts to watch.
+async fn watch(process: Target, options: LookOptions) -> anyhow::Result<Watched> {
+    let tgid = process.key().tgid;
     let (stop, stopped) = mpsc::channel();
-    let (found, ready) = mpsc::channel();
+    let (found, ready) = oneshot::channel();
     let (sender, steps) = channel(WAITING);
     thread::spawn(move || match prepare(process, options) {
         Ok(watch) => {
@@ -67,22 +99,11 @@ pub fn execute(
             let _ = found.send(Err(error));
         }
     });
-    match ready.recv_timeout(super::ANSWER_WITHIN) {
-        Ok(ready) => ready?,
-        Err(RecvTimeoutError::Timeout) => return Err(super::no_answer(tgid)),
-        Err(RecvTimeoutError::Disconnected) => anyhow::bail!("process {tgid} cannot be watched"),
+    match timeout(READY_WITHIN, ready).await {
+        Ok(Ok(ready)) => ready.map(|()| Watched { steps, stop }),
+        Ok(Err(_)) => anyhow::bail!("process {tgid} cannot be watched"),
+        Err(_) => Err(super::no_answer(tgid)),
     }
-    let recording = run::block_on(record(tgid, steps, stop, duration))?;
-    let path = printable(&output.path().to_string_lossy()).into_owned();
-    let mut out = io::stdout().lock();
-    if recording.growth.bytes > 0 {
-        let stacks = recording.growth.lines();
-        output.finish(&recording.heading(tgid), &stacks).with_context(|| path.clone())?;
-        writeln!(out, "{}, in {path}", recording.summary(tgid))?;
-    } else {
-        writeln!(out, "{}; {path} was not written", recording.summary(tgid))?;
-    }
-    Ok(())
 }
 
 /// Makes sure that the process is PHP whose stacks can be read.
@@ -114,12 +135,10 @@ fn prepare(target: Target, options: LookOptions) -> anyhow::Result<Watch> {
 /// Adds up steps until the end.
 async fn record(
     tgid: u32,
-    mut steps: Receiver<Step>,
-    stop: mpsc::Sender<()>,
+    Watched { mut steps, stop }: Watched,
+    signals: &mut Signals,
     duration: Duration,
-) -> anyhow::Result<Recording> {
-    let mut interrupt = signal(SignalKind::interrupt()).context("cannot catch SIGINT")?;
-    let mut terminate = signal(SignalKind::terminate()).context("cannot catch SIGTERM")?;
+) -> Recording {
     let started = Instant::now();
     let mut recording = Recording::default();
     let mut progress = Progress { shown: false, wanted: io::stderr().is_terminal() };
@@ -130,8 +149,7 @@ async fn record(
     recording.ended = loop {
         tokio::select! {
             biased;
-            _ = interrupt.recv() => break false,
-            _ = terminate.recv() => break false,
+            () = signals.next() => break false,
             () = &mut deadline => break false,
             _ = pulse.tick() => {
                 recording.took = started.elapsed();
@@ -153,7 +171,29 @@ async fn record(
     };
     let _ = timeout(LAST_LOOK, rest).await;
     progress.clear();
-    Ok(recording)
+    recording
+}
+
+/// What ends a recording from outside.
+struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    fn catch() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: signal(SignalKind::interrupt()).context("cannot catch SIGINT")?,
+            terminate: signal(SignalKind::terminate()).context("cannot catch SIGTERM")?,
+        })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
 }
 
 /// The line on standard error that tells how far it is.
