@@ -257,6 +257,7 @@ fn write_docroot(folder: &Path) -> Result<()> {
         ("index.php", include_str!("../php/look/index.php")),
         ("load.php", include_str!("../php/look/load.php")),
         ("shutdown.php", include_str!("../php/look/shutdown.php")),
+        ("flame.php", include_str!("../php/look/flame.php")),
         ("artisan", include_str!("../php/look/artisan")),
         ("more/announce.php", include_str!("../php/look/more/announce.php")),
         ("more/included.php", include_str!("../php/look/more/included.php")),

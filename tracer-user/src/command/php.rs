@@ -1,6 +1,7 @@
 //! `rampage php`: what PHP workers do now. The looks are taken by threads, so that a worker that
 //! cannot be read at once holds up neither the others nor the answer.
 
+mod flame;
 mod show;
 
 use std::io::{self, Write};
@@ -50,6 +51,10 @@ pub struct Worker {
 /// Prints one worker, or all.
 pub fn execute(args: &cli::Php) -> anyhow::Result<()> {
     let show = args.disclosure.disclosure();
+    if let (Some(tgid), Some(file)) = (args.tgid, &args.flame) {
+        let options = LookOptions { show, ..LookOptions::default() };
+        return flame::execute(tgid, file, args.duration, options);
+    }
     let options = LookOptions { show, timeout: Duration::from_secs(1), ..LookOptions::default() };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = match args.tgid {
@@ -89,10 +94,7 @@ fn silence(silent: &[u32]) -> io::Result<()> {
 
 /// One process. What is swapped out is waited for, as long as there is time.
 fn one(tgid: u32, options: LookOptions) -> anyhow::Result<Worker> {
-    let target = Target::open(tgid).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => UsageError::NoSuchProcess { tgid }.into(),
-        _ => anyhow::Error::new(error).context(format!("process {tgid}")),
-    })?;
+    let target = open(tgid)?;
     let comm = target.comm().to_owned();
     let (found, answers) = channel();
     thread::spawn(move || {
@@ -117,8 +119,19 @@ fn one(tgid: u32, options: LookOptions) -> anyhow::Result<Worker> {
     match best {
         Some(Some(worker)) => permitted(worker),
         Some(None) => Err(UsageError::NoPhp { tgid, comm }.into()),
-        None => anyhow::bail!("process {tgid} does not answer: it is held up in the kernel"),
+        None => Err(no_answer(tgid)),
     }
+}
+
+fn open(tgid: u32) -> anyhow::Result<Target> {
+    Target::open(tgid).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => UsageError::NoSuchProcess { tgid }.into(),
+        _ => anyhow::Error::new(error).context(format!("process {tgid}")),
+    })
+}
+
+fn no_answer(tgid: u32) -> anyhow::Error {
+    anyhow::anyhow!("process {tgid} does not answer: it is held up in the kernel")
 }
 
 fn permitted(worker: Worker) -> anyhow::Result<Worker> {
