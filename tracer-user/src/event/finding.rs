@@ -126,17 +126,18 @@ pub struct Spot {
     pub looks: u64,
 }
 
-/// Evidence of a `pool` finding. What a pool has is private memory (anon + swap): what its workers
-/// share (opcache, APCu) is there once.
+/// Evidence of a `pool` finding. What a pool has is anon + swap; what its workers share through
+/// opcache or APCu is told apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct PoolDiagnosis {
     /// What is wrong.
     pub diagnosis: Diagnosis,
     /// Workers that live.
     pub workers: usize,
-    /// Private memory of all workers.
+    /// Anon + swap of all workers, together not more than what the limit is charged with: forked
+    /// workers go on sharing pages that neither has written to.
     pub used_bytes: u64,
-    /// Private memory of the median worker.
+    /// Anon + swap of the median worker, after the same correction.
     pub median_bytes: u64,
     /// Shared memory that the worker with most of it maps.
     pub shared_bytes: u64,

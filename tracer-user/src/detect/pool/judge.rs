@@ -30,9 +30,10 @@ const SHOWN: usize = 5;
 pub(super) struct Facts<'a> {
     /// Living workers, the largest first.
     pub workers: Vec<&'a Process>,
-    /// Private memory (anon + swap) of all.
+    /// Memory (anon + swap) of all: what the kernel counts for each, but together not more than
+    /// what is charged, because forked workers go on sharing pages that neither has written to.
     pub used_bytes: u64,
-    /// Of the median worker.
+    /// Of the median worker, after the same correction.
     pub median_bytes: u64,
     /// Shared memory of all, each worker's counted, as ps shows it.
     pub seen_shared_bytes: u64,
@@ -98,10 +99,14 @@ impl<'a> Facts<'a> {
         let sum = |size: fn(&Process) -> u64| {
             workers.iter().map(|worker| size(worker)).fold(0, u64::saturating_add)
         };
-        let used_bytes = sum(Process::private_bytes);
+        let counted_bytes = sum(Process::private_bytes);
+        let swapped_bytes = sum(|worker| worker.memory.swap_bytes);
+        let used_bytes = counted_bytes.min(consumed.saturating_add(swapped_bytes));
+        let own = used_bytes as f64 / counted_bytes.max(1) as f64;
+        let median_bytes = workers[workers.len() / 2].private_bytes() as f64 * own;
         Some(Self {
             used_bytes,
-            median_bytes: workers[workers.len() / 2].private_bytes(),
+            median_bytes: median_bytes as u64,
             seen_shared_bytes: sum(|worker| worker.memory.shmem_bytes),
             shared_bytes: workers.iter().map(|worker| worker.memory.shmem_bytes).max()?,
             others_bytes: consumed.saturating_sub(used_bytes),
