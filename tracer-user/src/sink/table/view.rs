@@ -2,7 +2,10 @@
 
 use std::cmp::Ordering;
 
-use super::read::{Candidate, CgroupGauge, HostGauge, Standing};
+use super::read::gauges::{CgroupGauge, HostGauge};
+use super::read::pools::PoolLine;
+use super::read::requests::RequestRow;
+use super::read::{Candidate, Standing};
 use super::top::Top;
 use crate::event::ProcessKey;
 
@@ -51,12 +54,37 @@ impl Sort {
     }
 }
 
+/// What the rows are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Subject {
+    /// Processes.
+    #[default]
+    Processes,
+    /// Kinds of PHP requests that were seen growing.
+    Requests,
+    /// PHP pools, their workers under them.
+    Pools,
+}
+
+impl Subject {
+    pub(super) fn next(self) -> Self {
+        match self {
+            Self::Processes => Self::Requests,
+            Self::Requests => Self::Pools,
+            Self::Pools => Self::Processes,
+        }
+    }
+}
+
 /// What keys change.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct State {
+    pub subject: Subject,
+    /// The order of processes; requests and pools have one only.
     pub sort: Sort,
     pub reversed: bool,
-    /// Names must contain this, whatever the case; empty = all.
+    /// Names (of requests and workers: what they do) must contain this, whatever the case; empty =
+    /// all.
     pub filter: String,
     /// The filter is being typed.
     pub typing: bool,
@@ -122,12 +150,47 @@ impl Row {
 pub(super) struct View {
     pub host: HostGauge,
     pub worst: Option<CgroupGauge>,
-    /// The rows on the screen, in order.
-    pub rows: Vec<Row>,
+    pub page: Page,
+}
+
+/// The rows on the screen, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Page {
+    pub rows: Rows,
     /// Place of the first of them among all that match.
     pub first: usize,
-    /// Processes that match the filter.
+    /// How many match the filter.
     pub matching: usize,
+}
+
+/// Rows of what is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Rows {
+    Processes(Vec<Row>),
+    Requests {
+        rows: Vec<RequestRow>,
+        /// Growth of PHP that no look could give to a request.
+        unattributed_bytes: u64,
+        /// PHP processes are looked into.
+        looks: bool,
+    },
+    Pools(Vec<PoolLine>),
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self::Processes(Vec::new())
+    }
+}
+
+impl Rows {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Processes(rows) => rows.len(),
+            Self::Requests { rows, .. } => rows.len(),
+            Self::Pools(lines) => lines.len(),
+        }
+    }
 }
 
 /// Rows `first .. first + count` of those that match, in the order of `state`, and how many match.
@@ -192,7 +255,8 @@ fn order(a: &(f64, Candidate<'_>), b: &(f64, Candidate<'_>)) -> Ordering {
         .then(a.key.cmp(&b.key))
 }
 
-fn contains(name: &str, needle: &str) -> bool {
+/// Whether a name contains `needle`, which is in lower case.
+pub(super) fn contains(name: &str, needle: &str) -> bool {
     name.contains(needle) || name.to_lowercase().contains(needle)
 }
 
