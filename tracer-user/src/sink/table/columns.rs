@@ -2,8 +2,8 @@
 
 use ratatui::style::Style;
 
+use super::state::Sort;
 use super::theme::Theme;
-use super::view::Sort;
 
 /// A column of a view, in the order of the screen.
 pub(super) trait Column: Copy + Ord + 'static {

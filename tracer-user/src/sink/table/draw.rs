@@ -10,9 +10,10 @@ use super::gauges::{cgroup_gauge, host_gauge, share};
 use super::log::Log;
 use super::quantity::{bytes, percent, rate, seconds};
 use super::read::pools::PoolLine;
+use super::state::{State, Subject};
 use super::status::{help, status};
 use super::theme::Theme;
-use super::view::{Rows, State, Subject, View};
+use super::view::{Rows, View};
 use super::{pools, processes, requests};
 
 /// Smaller terminals show one line.

@@ -13,8 +13,9 @@ use super::golden_php;
 use super::log::{Log, tests::finding};
 use super::read::gauges::{CgroupGauge, HostGauge};
 use super::read::{Candidate, Standing};
+use super::state::{Sort, State, Subject};
 use super::theme::Theme;
-use super::view::{Page, Rows, Sort, State, Subject, View, choose, tests::candidate};
+use super::view::{Page, Rows, View, choose, tests::candidate};
 use crate::event::Severity;
 
 const SECOND: i64 = 1_000_000_000;

@@ -2,7 +2,8 @@
 
 use super::golden::{Shot, assert_golden, text};
 use super::pages::Pages;
-use super::view::{Page, State, Subject, View};
+use super::state::{State, Subject};
+use super::view::{Page, View};
 use crate::event::look::{Activity, Look, Memory, Part, Reason, Request};
 use crate::model::script::{Script, bytes, in_request};
 

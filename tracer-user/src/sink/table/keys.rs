@@ -2,7 +2,7 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::view::{State, Subject};
+use super::state::{State, Subject};
 
 /// Longest filter that can be typed, characters.
 const FILTER_CHARS: usize = 40;
@@ -102,7 +102,7 @@ fn type_filter(state: &mut State, code: KeyCode) -> Reaction {
 
 #[cfg(test)]
 mod tests {
-    use super::super::view::Sort;
+    use super::super::state::Sort;
     use super::*;
 
     fn after(state: &mut State, keys: &[KeyCode]) -> Reaction {

@@ -5,7 +5,8 @@ use super::faults::MajorFaults;
 use super::read::pools::{self, PoolLine};
 use super::read::requests::Requests;
 use super::read::{Limits, candidates, gauges};
-use super::view::{PAUSED_ROWS, Page, Row, Rows, State, Subject, View, choose};
+use super::state::{State, Subject};
+use super::view::{PAUSED_ROWS, Page, Row, Rows, View, choose};
 use crate::model::Model;
 use crate::sink::filter::Filter;
 

@@ -3,8 +3,9 @@
 use ratatui::style::Style;
 
 use super::quantity::{bytes, percent, rate, seconds, tail};
+use super::state::Sort;
 use super::theme::Theme;
-use super::view::{Row, Sort};
+use super::view::Row;
 
 /// A column, in the order of the screen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

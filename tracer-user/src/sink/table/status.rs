@@ -7,8 +7,9 @@ use ratatui::style::Style;
 use super::draw::put;
 use super::keys::HELP;
 use super::log::Log;
+use super::state::State;
 use super::theme::Theme;
-use super::view::{Page, Rows, State};
+use super::view::{Page, Rows};
 use crate::event::Severity;
 
 /// The keys that do something, longest form first.

@@ -1,4 +1,4 @@
-//! What is on the screen, as plain data: the state that keys change, and the rows chosen under it.
+//! What is on the screen, as plain data, and how processes are chosen for it.
 
 use std::cmp::Ordering;
 
@@ -6,6 +6,7 @@ use super::read::gauges::{CgroupGauge, HostGauge};
 use super::read::pools::PoolLine;
 use super::read::requests::RequestRow;
 use super::read::{Candidate, Standing};
+use super::state::{Sort, State};
 use super::top::Top;
 use crate::event::ProcessKey;
 
@@ -15,86 +16,6 @@ const NAME_CHARS: usize = 64;
 pub(super) const PATH_CHARS: usize = 512;
 /// Rows that a paused view keeps to scroll, sort and filter in.
 pub(super) const PAUSED_ROWS: usize = 500;
-
-/// What the rows are ordered by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Sort {
-    /// Growth, fastest first.
-    #[default]
-    Rate,
-    /// Anonymous memory, largest first.
-    Anon,
-    /// Swapped out, largest first.
-    Swap,
-    /// Time left, least first.
-    Left,
-    /// Process id, lowest first.
-    Pid,
-}
-
-impl Sort {
-    pub(super) fn next(self) -> Self {
-        match self {
-            Self::Rate => Self::Anon,
-            Self::Anon => Self::Swap,
-            Self::Swap => Self::Left,
-            Self::Left => Self::Pid,
-            Self::Pid => Self::Rate,
-        }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Rate => "rate",
-            Self::Anon => "anon",
-            Self::Swap => "swap",
-            Self::Left => "left",
-            Self::Pid => "pid",
-        }
-    }
-}
-
-/// What the rows are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Subject {
-    /// Processes.
-    #[default]
-    Processes,
-    /// Kinds of PHP requests that were seen growing.
-    Requests,
-    /// PHP pools, their workers under them.
-    Pools,
-}
-
-impl Subject {
-    pub(super) fn next(self) -> Self {
-        match self {
-            Self::Processes => Self::Requests,
-            Self::Requests => Self::Pools,
-            Self::Pools => Self::Processes,
-        }
-    }
-}
-
-/// What keys change.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct State {
-    pub subject: Subject,
-    /// The order of processes; requests and pools have one only.
-    pub sort: Sort,
-    pub reversed: bool,
-    /// Names (of requests and workers: what they do) must contain this, whatever the case; empty =
-    /// all.
-    pub filter: String,
-    /// The filter is being typed.
-    pub typing: bool,
-    pub help: bool,
-    pub paused: bool,
-    /// First row on the screen.
-    pub offset: usize,
-    /// Rows that fit on the screen, as last drawn.
-    pub page: usize,
-}
 
 /// One row.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,6 +2,7 @@
 //! made of. Everything else in the table works on these types.
 
 pub(super) mod gauges;
+mod pool;
 pub(super) mod pools;
 pub(super) mod requests;
 mod worker;

@@ -3,35 +3,12 @@
 
 use std::cmp::Ordering;
 
-use super::super::quantity::clean;
 use super::super::view::contains;
+use super::Limits;
+pub use super::pool::PoolRow;
 pub use super::worker::WorkerRow;
-use super::{Limits, Standing, standing};
-use crate::event::ScopeKind;
-use crate::event::look::Activity;
-use crate::model::{Forecast, Model, Process};
+use crate::model::{Model, Process};
 use crate::sink::filter::Filter;
-
-/// Longest name of a pool that is kept, characters.
-const POOL_CHARS: usize = 64;
-
-/// A pool, its workers together.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct PoolRow {
-    pub name: String,
-    pub master_tgid: Option<u32>,
-    pub workers: usize,
-    pub private_bytes: u64,
-    pub rate_bytes_per_s: f64,
-    /// To the limit that the pool, or one of its workers, meets first.
-    pub standing: Standing,
-    /// Which limit that is.
-    pub nearest: Option<&'static str>,
-    /// What the workers did when they were last looked into.
-    pub busy: usize,
-    pub idle: usize,
-    pub unknown: usize,
-}
 
 /// A line: a pool, or one of its workers.
 #[derive(Clone, Debug, PartialEq)]
@@ -149,60 +126,12 @@ impl Block<'_> {
     }
 }
 
-impl PoolRow {
-    /// None = no worker is shown.
-    fn new<'a>(
-        name: &str,
-        master_tgid: Option<u32>,
-        workers: &[&'a Process],
-        limits: &mut Limits<'a>,
-    ) -> Option<Self> {
-        if workers.is_empty() {
-            return None;
-        }
-        let mut row = Self {
-            name: clean(name, POOL_CHARS),
-            master_tgid,
-            workers: workers.len(),
-            ..Self::default()
-        };
-        let mut nearest: Option<Forecast> = None;
-        for worker in workers {
-            row.private_bytes = row.private_bytes.saturating_add(worker.private_bytes());
-            row.rate_bytes_per_s += worker.rate_bytes_per_s;
-            match worker.insight.as_ref().map_or(Activity::Unknown, |insight| insight.activity) {
-                Activity::Request | Activity::Finishing => row.busy += 1,
-                Activity::Idle => row.idle += 1,
-                Activity::Unknown => row.unknown += 1,
-            }
-            let own = limits.model.memory_limit(worker);
-            let shared = limits.shared(worker.cgroup.as_deref(), || Some(worker));
-            for forecast in own.iter().chain(shared) {
-                if nearest.as_ref().is_none_or(|known| forecast.nearer(known).is_lt()) {
-                    nearest = Some(forecast.clone());
-                }
-            }
-        }
-        if let Some(nearest) = nearest {
-            let (name, rate) = match nearest.kind {
-                // One worker alone meets this one.
-                ScopeKind::Php => ("memory_limit", nearest.rate_bytes_per_s),
-                ScopeKind::Memcg => ("cgroup", row.rate_bytes_per_s),
-                _ => ("host", row.rate_bytes_per_s),
-            };
-            row.nearest = Some(name);
-            row.standing = standing(rate, &nearest);
-        }
-        Some(row)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::event::Filters;
-    use crate::event::look::Memory;
-    use crate::model::script::{MIB, Script, bytes};
+    use crate::event::look::Activity;
+    use crate::model::script::{MIB, Script};
 
     /// `www` with three workers, `api` with two that are smaller together.
     fn script() -> Script {
@@ -268,38 +197,5 @@ mod tests {
         assert_eq!(read(&script, &only, "orders", 0, 9).0, [""; 0]);
         assert_eq!(read(&script, &Filter::default(), "orders", 0, 9).0, ["www", "5"]);
         assert_eq!(read(&script, &Filter::default(), "API", 0, 9).0, ["api", "7", "8"]);
-    }
-
-    fn pool(script: &Script) -> PoolRow {
-        let mut limits = Limits::of(&script.model);
-        match lines(&script.model, &mut limits, &Filter::default(), "www", 0, 1).0.remove(0) {
-            PoolLine::Pool(pool) => pool,
-            PoolLine::Worker(worker) => panic!("{worker:?}"),
-        }
-    }
-
-    #[test]
-    fn a_pool_sums_up_its_workers_and_names_its_nearest_limit() {
-        let mut script = script();
-        let before = pool(&script);
-        assert_eq!((before.busy, before.idle, before.unknown), (1, 1, 1));
-        assert_eq!((before.workers, before.private_bytes), (3, 120 * MIB));
-        assert_eq!(before.master_tgid, Some(900));
-        assert_eq!((before.nearest, before.standing.used_share), (Some("cgroup"), Some(0.1)));
-        // One of them is about to meet its own limit.
-        for step in 0..5 {
-            script.wait(1.0).size(5, 90.0 + f64::from(step) * 4.0);
-        }
-        script.look(5, |look| {
-            look.memory = Some(Memory {
-                used_bytes: bytes(112.0),
-                real_bytes: bytes(112.0),
-                real_peak_bytes: bytes(112.0),
-                limit_bytes: Some(bytes(128.0)),
-            });
-        });
-        let after = pool(&script);
-        assert_eq!((after.nearest, after.standing.used_share), (Some("memory_limit"), Some(0.875)));
-        assert!(after.standing.left_s.is_some_and(|left| (3.0..6.0).contains(&left)), "{after:?}");
     }
 }
