@@ -16,8 +16,8 @@ const FEW: f64 = 0.2;
 const RUNAWAY_SHARE: f64 = 0.5;
 /// … and each is this much larger than the median of the others.
 const RUNAWAY_TIMES: u64 = 3;
-/// Of a limit this part can be filled; the rest is left for what is not seen.
-const FILL: f64 = 0.9;
+/// What fits leaves a limit just not pressed.
+const FILL: f64 = 1.0 - ROOM;
 /// Shared memory is told of when the workers' sums of it are this many times what they have …
 const SHARED_TIMES: u64 = 3;
 /// … and this part of the limit.
