@@ -161,13 +161,14 @@ fn every_leak(release: Option<Release>, opcache: bool) -> Result<()> {
     Ok(())
 }
 
+fn is_runaway(line: &Line, worker: u32) -> bool {
+    matches!(&line.event, Event::Finding(finding) if finding.kind == FindingKind::Runaway
+        && finding.subject.as_ref().is_some_and(|subject| subject.tgid == worker))
+}
+
 /// The finding about the worker, while its request runs: pool, request, script, code.
 fn found(tracer: &Tracer, fpm: &PhpFpm, row: &Row, worker: u32) -> Result<()> {
-    let is_it = |line: &Line| {
-        matches!(&line.event, Event::Finding(finding) if finding.kind == FindingKind::Runaway
-            && finding.subject.as_ref().is_some_and(|subject| subject.tgid == worker))
-    };
-    let line = tracer.wait_for("the finding", SOON, is_it)?;
+    let line = tracer.wait_for("the finding", SOON, |line| is_runaway(line, worker))?;
     let Event::Finding(finding) = &line.event else { bail!("{line:?}") };
     let Evidence::Runaway(runaway) = &finding.evidence else { bail!("{finding:?}") };
     println!("{}", finding.summary);
@@ -273,4 +274,27 @@ fn in_7_4() -> Result<()> {
 fn in_8_4() -> Result<()> {
     every_leak(Some(debian_php::PHP_8_4), true)?;
     every_leak(Some(debian_php::PHP_8_4), false)
+}
+
+/// Where the growth of a request is spread over two functions, their shares are told.
+#[test]
+fn shares_of_growth_are_those_of_the_code() -> Result<()> {
+    let cgroup = MemoryCgroup::new("leaks", 2 * LIMIT_BYTES)?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
+    let tracer = Tracer::watch("")?;
+    let (request, worker) = fpm.ask_for_worker("GET", b"/two", "flame.php")?;
+    let line = tracer.wait_for("the finding", SOON, |line| is_runaway(line, worker))?;
+    let Event::Finding(finding) = &line.event else { bail!("{line:?}") };
+    let Evidence::Runaway(runaway) = &finding.evidence else { bail!("{finding:?}") };
+    println!("{}\n{:#?}", finding.summary, runaway.php_growth);
+    // Four parts in five are of one function. Each look stands for about 4 MiB of 60.
+    let share = |name: &str| {
+        let spot = runaway.php_growth.iter().find(|spot| spot.function.as_deref() == Some(name));
+        spot.map_or(0.0, |spot| spot.share)
+    };
+    assert!((share("wide") - 0.8).abs() < 0.2, "{runaway:#?}");
+    assert!(share("Narrow::leak") < 0.4, "{runaway:#?}");
+    assert_eq!(runaway.php_growth[0].line, Some(self::line("flame.php", "// WIDE")));
+    drop(request);
+    Ok(())
 }

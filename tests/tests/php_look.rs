@@ -119,7 +119,7 @@ fn a_command_line_worker_is_named_with_its_job() -> Result<()> {
     tracer.finish()?;
     let Event::Finding(finding) = found?.event else { bail!("no finding") };
     println!("{}", finding.summary);
-    let named = "artisan, 100 % of its growth in handle, line 5 of artisan";
+    let named = "artisan, about 100 % of its growth in handle, line 5 of artisan";
     assert!(finding.summary.contains(named), "{}", finding.summary);
     let look = told?;
     assert_eq!((look.sapi.as_deref(), look.activity), (Some("cli"), Activity::Request));

@@ -131,7 +131,9 @@ fn open(tgid: u32) -> anyhow::Result<Target> {
 }
 
 fn no_answer(tgid: u32) -> anyhow::Error {
-    anyhow::anyhow!("process {tgid} does not answer in time: it may be held up in the kernel; try again")
+    anyhow::anyhow!(
+        "process {tgid} does not answer in time: it may be held up in the kernel; try again"
+    )
 }
 
 fn permitted(worker: Worker) -> anyhow::Result<Worker> {

@@ -37,7 +37,7 @@ pub(super) fn of(process: &Process) -> Work {
     }
 }
 
-/// `; it serves GET /orders/17/export, 82 % of its growth in App\Import::load (Import.php:214)`;
+/// `; it serves GET /orders/17/export, about 82 % of its growth in App\Import::load (Import.php:214)`;
 /// empty when nothing is known.
 pub(super) fn sentence(runaway: &Runaway) -> String {
     let mut out = match runaway.request.as_ref().map(request) {
@@ -69,7 +69,7 @@ fn code(runaway: &Runaway) -> Option<String> {
     {
         let share = spot.share * 100.0;
         return Some(format!(
-            "{share:.0} % of its growth in {}",
+            "about {share:.0} % of its growth in {}",
             place(spot.function.as_deref(), spot.file.as_deref()?, spot.line)
         ));
     }

@@ -21,6 +21,9 @@ pub struct Look {
     /// Pool of an FPM worker, where it is known.
     #[serde(default)]
     pub pool: Option<Arc<str>>,
+    /// Anon + swap when it was taken; None = not read.
+    #[serde(default)]
+    pub private_bytes: Option<u64>,
     /// What the process does.
     pub activity: Activity,
     /// Requests that an FPM worker has had, the present one among them; None = not counted.
@@ -204,6 +207,7 @@ impl Look {
             sapi: None,
             version: None,
             pool: None,
+            private_bytes: None,
             activity: Activity::Unknown,
             requests: None,
             request: None,

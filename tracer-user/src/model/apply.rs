@@ -129,7 +129,7 @@ impl Model {
         self.looks = true;
         let Known::Living(slot) = self.roster.locate(&look.key()) else { return };
         let Some(process) = self.roster.get_mut(slot) else { return };
-        let bytes = process.private_bytes();
+        let bytes = look.private_bytes.unwrap_or(process.private_bytes());
         let insight = process.insight.get_or_insert_default();
         insight.take(t_ns, look, bytes, &mut self.names, &mut self.requests);
     }

@@ -1,16 +1,20 @@
 //! Which PHP processes are looked into, and when: each once when it is first seen, each that grew
-//! by a step, and at each tick those that moved, as far as the budget goes. The looks are taken by
-//! threads of their own; what they find becomes a `php` event. Used by every source that traces
-//! this host.
+//! by a step, at each tick those that moved, and several times a second those that have grown much,
+//! as far as the budget goes. The looks are taken by threads of their own; what they find becomes a
+//! `php` event. Used by every source that traces this host.
 
+use std::future::pending;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
+use crate::enrich::process;
 use crate::enrich::worker::Worker;
-use crate::event::look::{Look, Reason};
+use crate::event::look::{Activity, Look, Part, Reason};
 use crate::event::{Event, Growth, Process, ProcessKey, Stamped};
 use crate::php::{Disclosure, LookOptions, Looker};
 
@@ -23,6 +27,12 @@ const STEP_BYTES: u64 = 4 << 20;
 const NEAR_NS: u64 = 50_000_000;
 /// A process that moved by less is looked into at a tick, but not sooner than after this, ns.
 const CALM_NS: u64 = 900_000_000;
+/// A process that grew by this in its present request is a suspect, bytes …
+const SUSPECT_BYTES: u64 = 12 << 20;
+/// … until it stands still for this long, ns …
+const STILL_NS: u64 = 2_000_000_000;
+/// … and is looked into this often, so that its growth can be told by function.
+const SUSPECT_EVERY: Duration = Duration::from_millis(100);
 /// Looks a second, all processes together: at 0.1 to 0.4 ms each, about a hundredth of a core.
 const LOOKS_PER_S: u64 = 40;
 /// Frames of a stack that are kept, the innermost ones.
@@ -34,6 +44,8 @@ pub struct Looks {
     worker: Worker<Look>,
     subjects: FxHashMap<ProcessKey, Subject>,
     budget: Budget,
+    /// When the suspects are looked into next; None = there are none.
+    suspects_at: Option<Instant>,
 }
 
 /// A process that serves requests or runs a script.
@@ -49,6 +61,10 @@ struct Subject {
     asked: bool,
     /// It was reported since.
     moved: bool,
+    /// The least that it had in its present request.
+    least_bytes: u64,
+    /// When it last grew; 0 = never.
+    grew_ns: u64,
 }
 
 impl Looks {
@@ -60,20 +76,55 @@ impl Looks {
             let mut looker = first.sharing();
             move |key: ProcessKey| {
                 let mut look = looker.look(key.tgid, &options);
-                look.start_ns = key.start_ns.max(look.start_ns);
-                (look.key() == key).then_some(look)
+                let size = process::memory(key.tgid).ok().filter(|size| size.key() == key);
+                look.private_bytes = size.map(|size| size.private_bytes());
+                if look.key() != key {
+                    // It is gone, and its tgid perhaps another one's.
+                    look = Look::new(key.tgid, key.start_ns);
+                    look.miss(Part::All, Reason::Gone);
+                }
+                Some(look)
             }
         });
         Ok(Self {
             worker: Worker::start("php", readers)?,
             subjects: FxHashMap::default(),
             budget: Budget::default(),
+            suspects_at: None,
         })
     }
 
     /// Is notified when there are looks to take.
     pub fn ready(&self) -> &Arc<Notify> {
         self.worker.ready()
+    }
+
+    /// Waits until the suspects are to be looked into; for ever when there are none.
+    pub fn suspects(&self) -> impl Future<Output = ()> + use<> {
+        let at = self.suspects_at;
+        async move {
+            match at {
+                Some(at) => sleep_until(at).await,
+                None => pending().await,
+            }
+        }
+    }
+
+    /// Looks into the suspects, and says when to come again.
+    pub fn look_into_suspects(&mut self, now_ns: u64) {
+        let mut keys: Vec<(Option<u64>, ProcessKey)> = self
+            .subjects
+            .iter()
+            .filter(|(_, subject)| subject.is_suspect(now_ns))
+            .map(|(key, subject)| (subject.looked_ns, *key))
+            .collect();
+        self.suspects_at = (!keys.is_empty()).then(|| Instant::now() + SUSPECT_EVERY);
+        keys.sort_unstable();
+        for (_, key) in keys {
+            if let Some(subject) = self.subjects.get_mut(&key) {
+                Self::ask(&self.worker, &mut self.budget, key, subject, now_ns);
+            }
+        }
     }
 
     /// Sees the events of the source, in order, and asks for the looks that they call for.
@@ -97,6 +148,9 @@ impl Looks {
         while let Some(mut look) = self.worker.try_next() {
             let Some(subject) = self.subjects.get_mut(&look.key()) else { continue };
             subject.asked = false;
+            if look.activity == Activity::Idle {
+                subject.least_bytes = subject.bytes;
+            }
             if look.lacks(&Reason::Gone) || look.lacks(&Reason::Replaced) {
                 continue;
             }
@@ -124,8 +178,15 @@ impl Looks {
     fn grown(&mut self, t_ns: u64, growth: &Growth) {
         let key = growth.key();
         let Some(subject) = self.subjects.get_mut(&key) else { return };
-        subject.bytes = growth.private_bytes();
+        let before = std::mem::replace(&mut subject.bytes, growth.private_bytes());
         subject.moved = true;
+        subject.least_bytes = subject.least_bytes.min(subject.bytes);
+        if subject.bytes > before {
+            subject.grew_ns = t_ns;
+        }
+        if self.suspects_at.is_none() && subject.is_suspect(t_ns) {
+            self.suspects_at = Some(Instant::now() + SUSPECT_EVERY);
+        }
         let is_due = subject.bytes.abs_diff(subject.looked_bytes) >= STEP_BYTES
             && subject.looked_ns.is_none_or(|looked| t_ns.saturating_sub(looked) >= NEAR_NS);
         if is_due {
@@ -175,7 +236,21 @@ impl Looks {
 
 impl Subject {
     fn new() -> Self {
-        Self { pool: None, bytes: 0, looked_bytes: 0, looked_ns: None, asked: false, moved: false }
+        Self {
+            pool: None,
+            bytes: 0,
+            looked_bytes: 0,
+            looked_ns: None,
+            asked: false,
+            moved: false,
+            least_bytes: u64::MAX,
+            grew_ns: 0,
+        }
+    }
+
+    fn is_suspect(&self, now_ns: u64) -> bool {
+        self.bytes.saturating_sub(self.least_bytes) >= SUSPECT_BYTES
+            && now_ns.saturating_sub(self.grew_ns) < STILL_NS
     }
 }
 
@@ -255,7 +330,7 @@ mod tests {
             };
             let worker = Worker::start("test", [read]).unwrap();
             let (subjects, budget) = (FxHashMap::default(), Budget::default());
-            Self { looks: Looks { worker, subjects, budget }, asked }
+            Self { looks: Looks { worker, subjects, budget, suspects_at: None }, asked }
         }
 
         /// Who is asked for by these events.
@@ -306,6 +381,27 @@ mod tests {
         assert_eq!(bench.asks(&[at(ms(800), Event::Tick(Tick {}))]), NOBODY);
         assert_eq!(bench.asks(&[at(ms(1000), Event::Tick(Tick {}))]), [2]);
         assert_eq!(bench.asks(&[at(ms(3000), Event::Tick(Tick {}))]), NOBODY, "it stood still");
+    }
+
+    #[test]
+    fn suspects_are_looked_into_again_and_again_until_they_stand_still() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let _time = runtime.enter();
+        let mut bench = Bench::new();
+        assert_eq!(bench.asks(&[at(9 * S, process(2, "fpm", Some("www")))]), [2]);
+        bench.asks(&[at(9 * S, growth(2, 5 * MIB)), at(9 * S, growth(2, 16 * MIB))]);
+        assert!(bench.looks.suspects_at.is_none(), "11 MiB are warm-up");
+        bench.asks(&[at(10 * S, growth(2, 18 * MIB))]);
+        assert!(bench.looks.suspects_at.is_some());
+        for ms in [100, 200, 300] {
+            bench.looks.look_into_suspects(10 * S + ms * 1_000_000);
+            assert_eq!(bench.asked.recv().unwrap(), 2);
+            while !bench.under_way().is_empty() {
+                bench.looks.try_next();
+            }
+        }
+        bench.looks.look_into_suspects(13 * S);
+        assert!(bench.looks.suspects_at.is_none() && bench.under_way().is_empty());
     }
 
     #[test]

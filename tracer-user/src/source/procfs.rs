@@ -127,6 +127,7 @@ impl Source for ProcfsSource {
             _ = ticks.tick() => self.round(out)?,
             () = known.notified() => self.collect(out),
             () = looked.notified() => self.looked(out),
+            () = self.looks.suspects() => self.looks.look_into_suspects(clock::boot_ns()),
         }
         self.looks.observe(out);
         Ok(Flow::More)

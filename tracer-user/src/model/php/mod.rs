@@ -123,7 +123,8 @@ impl Insight {
     pub(super) fn ended(&mut self, key: ProcessKey, t_ns: u64, bytes: u64, all: &mut Requests) {
         let grown = bytes.saturating_sub(self.looked_bytes);
         if self.current.is_some() {
-            self.give(key, t_ns, grown, None, all);
+            let stack = std::mem::take(&mut self.stack);
+            self.give(key, t_ns, grown, [&stack, &stack], all);
         } else {
             all.unattributed(grown);
         }
@@ -143,6 +144,7 @@ impl Insight {
         let grown = if is_first { 0 } else { bytes.saturating_sub(self.looked_bytes) };
         let since_ns = t_ns.saturating_sub(self.looked_ns);
         let was_idle = self.activity == Activity::Idle;
+        let before = std::mem::take(&mut self.stack);
         let stack: Vec<Frame> =
             look.stack.iter().take(FRAMES).map(|frame| intern_frame(frame, names)).collect();
         match (look.activity, &look.request) {
@@ -152,13 +154,13 @@ impl Insight {
                     if let Some(current) = &mut self.current {
                         current.request.elapsed_ns = request.elapsed_ns;
                     }
-                    self.give(key, t_ns, grown, Some(&stack), all);
+                    self.give(key, t_ns, grown, [&before, &stack], all);
                 } else {
                     // What was grown before it began is another one's, which was missed.
                     let is_all_its_own = was_idle || started_ns <= self.looked_ns;
                     self.current = Some(Current::new(request, look, started_ns, names));
                     if is_all_its_own {
-                        self.give(key, t_ns, grown, Some(&stack), all);
+                        self.give(key, t_ns, grown, [&stack, &stack], all);
                     } else {
                         all.unattributed(grown);
                     }
@@ -167,7 +169,7 @@ impl Insight {
             (Activity::Idle, _) => {
                 let is_after = self.requests == look.requests;
                 if is_after && self.current.is_some() {
-                    self.give(key, t_ns, grown, None, all);
+                    self.give(key, t_ns, grown, [&before, &before], all);
                 } else {
                     all.unattributed(grown);
                 }
@@ -202,13 +204,13 @@ impl Insight {
             }
     }
 
-    /// Gives growth to the present request.
+    /// Gives growth between two looks, with the stacks that they saw, to the present request.
     fn give(
         &mut self,
         key: ProcessKey,
         t_ns: u64,
         bytes: u64,
-        stack: Option<&[Frame]>,
+        stacks: [&[Frame]; 2],
         all: &mut Requests,
     ) {
         let Some(current) = &mut self.current else { return };
@@ -216,7 +218,7 @@ impl Insight {
             return;
         }
         current.grown_bytes = current.grown_bytes.saturating_add(bytes);
-        current.spots.add(stack.unwrap_or_default(), bytes);
+        current.spots.add(stacks[0], stacks[1], bytes);
         all.grow(&current.kind, key, bytes, current.grown_bytes, t_ns);
     }
 }

@@ -1,5 +1,5 @@
-//! Where in PHP code a process grew: the growth between two looks is given to the line that the
-//! later one saw.
+//! Where in PHP code a process grew: half of the growth between two looks is given to the line that
+//! the earlier one saw, and half to that of the later one. Over many looks the errors even out.
 
 use std::sync::Arc;
 
@@ -17,10 +17,15 @@ pub(in crate::model) struct Spots {
 }
 
 impl Spots {
-    /// It grew by `bytes`, and then `stack` (innermost first) ran. Without a stack, the growth
-    /// counts towards no line.
-    pub fn add(&mut self, stack: &[Frame], bytes: u64) {
+    /// It grew by `bytes` between two looks, which saw these stacks (innermost frame first). The
+    /// part of a look without a stack counts towards no line.
+    pub fn add(&mut self, before: &[Frame], now: &[Frame], bytes: u64) {
         self.total_bytes = self.total_bytes.saturating_add(bytes);
+        self.give(before, bytes / 2, 0);
+        self.give(now, bytes - bytes / 2, 1);
+    }
+
+    fn give(&mut self, stack: &[Frame], bytes: u64, looks: u64) {
         // The innermost frames can be of C code, which has no line.
         let Some(frame) = stack.iter().find(|frame| frame.file.is_some()) else { return };
         let function: Option<Arc<str>> = frame.name().map(Into::into);
@@ -29,11 +34,11 @@ impl Spots {
         });
         if let Some(spot) = known {
             spot.grown_bytes = spot.grown_bytes.saturating_add(bytes);
-            spot.looks += 1;
+            spot.looks += looks;
             return;
         }
         let (file, line) = (frame.file.clone(), frame.line);
-        let spot = Spot { function, file, line, grown_bytes: bytes, share: 0.0, looks: 1 };
+        let spot = Spot { function, file, line, grown_bytes: bytes, share: 0.0, looks };
         if self.spots.len() < SPOTS {
             self.spots.push(spot);
         } else if let Some(least) = self.spots.iter_mut().min_by_key(|spot| spot.grown_bytes)
@@ -91,10 +96,12 @@ mod tests {
     fn growth_is_summed_by_function_and_told_at_its_worst_line() {
         let mut spots = Spots::default();
         let internal = Frame { function: Some("str_repeat".into()), ..Frame::default() };
-        spots.add(&[internal, frame("load", 7), frame("main", 1)], 60);
-        spots.add(&[frame("load", 9)], 22);
-        spots.add(&[frame("other", 3)], 10);
-        spots.add(&[], 8);
+        let at_seven = [internal, frame("load", 7), frame("main", 1)];
+        let at_nine = [frame("load", 9)];
+        spots.add(&at_seven, &at_seven, 60);
+        spots.add(&at_seven, &at_nine, 22);
+        spots.add(&[frame("other", 3)], &[frame("other", 3)], 10);
+        spots.add(&[], &[], 8);
         let functions = spots.functions();
         assert_eq!(functions.len(), 2);
         let load = &functions[0];
@@ -107,9 +114,10 @@ mod tests {
     fn the_list_is_bounded_and_the_large_stay() {
         let mut spots = Spots::default();
         for at in 0..1000_u32 {
-            spots.add(&[frame(&format!("f{at}"), at)], u64::from(at % 100));
+            let stack = [frame(&format!("f{at}"), at)];
+            spots.add(&stack, &stack, u64::from(at % 100));
         }
-        spots.add(&[frame("big", 1)], 1 << 30);
+        spots.add(&[frame("big", 1)], &[frame("big", 1)], 1 << 30);
         let functions = spots.functions();
         assert_eq!(functions.len(), SPOTS);
         assert_eq!(functions[0].function.as_deref(), Some("big"));
