@@ -80,6 +80,7 @@ impl Filter {
                 self.shown.remove(&ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns })
             }
             Event::Growth(growth) => self.shown.contains(&growth.key()),
+            Event::Request(edge) => self.shown.contains(&edge.key()),
             Event::Php(look) => self.shows_key(look.tgid, look.start_ns),
             Event::Stall(stall) => self.shows_key(stall.tgid, stall.start_ns),
             Event::Signal(signal) => [&signal.sender, &signal.target]

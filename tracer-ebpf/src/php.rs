@@ -1,0 +1,45 @@
+//! Requests of PHP: its own probes request__startup and request__shutdown, each a breakpoint in the
+//! program's code. Loaded only where they are asked for.
+
+use aya_ebpf::macros::uprobe;
+use aya_ebpf::programs::ProbeContext;
+use tracer_ebpf::kind;
+
+use crate::maps::{Drop, room, send_process, settle};
+use crate::read::{TASK_LEADER, field};
+use crate::task;
+
+#[uprobe]
+fn request_begin(_ctx: ProbeContext) -> u32 {
+    settle(try_edge(kind::REQUEST_BEGIN));
+    0
+}
+
+#[uprobe]
+fn request_end(_ctx: ProbeContext) -> u32 {
+    settle(try_edge(kind::REQUEST_END));
+    0
+}
+
+/// A breakpoint is met by the process itself, with its own address space.
+#[inline(always)]
+fn try_edge(kind: u32) -> Result<(), Drop> {
+    let task = task::current();
+    let mm = task::mm(task)?;
+    if mm == 0 {
+        return Ok(());
+    }
+    room(kind)?;
+    let leader: u64 = field(task, &TASK_LEADER)?;
+    let entry = task::entry(task::tgid(task)?, task::start_ns(leader)?);
+    let source = task::Source {
+        task,
+        mm,
+        pages: task::pages(mm)?,
+        faults: task::faults(task)?,
+        // SAFETY: a map value of this process.
+        stall_ns: entry.map_or(0, |entry| unsafe { (*entry).stall_ns }),
+        exit_code: 0,
+    };
+    send_process(kind, &source)
+}
