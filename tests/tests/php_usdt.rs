@@ -149,7 +149,10 @@ fn each_request_has_one_begin_and_one_end() -> Result<()> {
         .map(|tgid| Ok((*tgid, proc::memory(*tgid)?)))
         .collect::<Result<_>>()?;
     let trace = tracer.finish()?.trace;
-    ensure!(semaphores(worker)?.iter().all(|count| *count == 0), "the counters stay raised");
+    clock::wait_for("lowered counters", Duration::from_secs(5), || {
+        let all = fpm.workers()?.into_iter().map(semaphores).collect::<Result<Vec<_>>>()?;
+        Ok(all.concat().iter().all(|count| *count == 0).then_some(()))
+    })?;
     let hook = hook(&trace)?;
     assert_eq!((&*hook.name, &*hook.state, &*hook.reason), ("php/request", "attached", ""));
     assert_eq!(seen.len(), 300);

@@ -8,7 +8,7 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
@@ -32,7 +32,10 @@ const LOST: &str = "where requests begin and end is not seen";
 /// The request probes that are followed.
 #[derive(Debug)]
 pub struct Requests {
-    thread: SyncSender<ProcessKey>,
+    /// None = it is to end.
+    thread: Option<SyncSender<ProcessKey>>,
+    /// Is closed when the thread has let go of everything.
+    ended: Receiver<Found>,
     /// Living PHP processes whose binary was asked for.
     asked: FxHashSet<ProcessKey>,
     /// The queue had no room for these yet.
@@ -83,7 +86,10 @@ impl Requests {
         };
         let (thread, wanted) = sync_channel(QUEUE);
         let (say, found) = sync_channel(1);
-        let run = move || attacher.run(&wanted, &say);
+        let run = move || {
+            attacher.run(&wanted, &say);
+            drop(say);
+        };
         thread::Builder::new().name("usdt".to_owned()).stack_size(STACK_BYTES).spawn(run)?;
         let hook = match found.recv_timeout(PATIENCE) {
             Ok(found) => found.hook(),
@@ -92,8 +98,12 @@ impl Requests {
             }
             Err(RecvTimeoutError::Disconnected) => anyhow::bail!("its thread failed"),
         };
+        Ok((Self::new(thread, found), hook))
+    }
+
+    fn new(thread: SyncSender<ProcessKey>, ended: Receiver<Found>) -> Self {
         let (asked, waiting) = (FxHashSet::default(), VecDeque::new());
-        Ok((Self { thread, asked, waiting }, hook))
+        Self { thread: Some(thread), ended, asked, waiting }
     }
 
     /// Sees the events of the source; the binary of a PHP process that is new is attached to.
@@ -125,9 +135,20 @@ impl Requests {
     }
 
     fn ask(&mut self, key: ProcessKey) {
-        if self.thread.try_send(key).is_err() && self.waiting.len() < QUEUE {
+        let Some(thread) = &self.thread else { return };
+        if thread.try_send(key).is_err() && self.waiting.len() < QUEUE {
             self.waiting.push_back(key);
         }
+    }
+}
+
+/// A thread that is killed, as the end of the process kills it, cannot take its breakpoints out of
+/// other processes: the kernel says "leaking uprobe", and each stays until it is met once more.
+impl Drop for Requests {
+    fn drop(&mut self) {
+        self.thread = None;
+        let deadline = Instant::now() + PATIENCE;
+        while self.ended.recv_timeout(deadline.saturating_duration_since(Instant::now())).is_ok() {}
     }
 }
 
@@ -276,8 +297,7 @@ mod tests {
     #[test]
     fn each_php_process_is_asked_for_once_for_each_program() {
         let (thread, wanted) = sync_channel(2);
-        let mut requests =
-            Requests { thread, asked: FxHashSet::default(), waiting: VecDeque::new() };
+        let mut requests = Requests::new(thread, sync_channel(1).1);
         let exit = Exit { tgid: 2, start_ns: 1, code: None, signal: None, peak_bytes: None };
         let exit = Stamped { event: Event::Exit(exit), ..process(2, true, ProcessCause::Found) };
         let mut asked = |events: &[Stamped]| {
