@@ -15,7 +15,7 @@ const SET_BPF: libc::c_ulong = 0x4004_2408;
 const ENABLE: libc::c_ulong = 0x2400;
 const CLOSE_ON_EXEC: libc::c_ulong = 8;
 /// `OVERLAYFS_SUPER_MAGIC`.
-const OVERLAY: i64 = 0x794c_7630;
+const OVERLAY: libc::__fsword_t = 0x794c_7630;
 
 /// `struct perf_event_attr` of include/uapi/linux/perf_event.h, its second version.
 #[repr(C)]
@@ -100,7 +100,7 @@ impl Uprobes {
         let event = unsafe { OwnedFd::from_raw_fd(fd) };
         for (request, argument) in [(SET_BPF, program.as_raw_fd()), (ENABLE, 0)] {
             // SAFETY: both requests take a number.
-            if unsafe { libc::ioctl(event.as_raw_fd(), request as _, argument) } != 0 {
+            if unsafe { libc::ioctl(event.as_raw_fd(), request, argument) } != 0 {
                 return Err(io::Error::last_os_error());
             }
         }
@@ -115,6 +115,6 @@ pub fn is_on_overlay(file: &File) -> bool {
     // SAFETY: the kernel fills the struct when it returns 0.
     unsafe {
         libc::fstatfs(file.as_raw_fd(), found.as_mut_ptr()) == 0
-            && i64::from(found.assume_init_ref().f_type) == OVERLAY
+            && found.assume_init_ref().f_type == OVERLAY
     }
 }
