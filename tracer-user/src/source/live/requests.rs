@@ -306,7 +306,7 @@ mod tests {
         };
         let found = process(2, true, ProcessCause::Update);
         assert_eq!(asked(&[process(1, false, ProcessCause::Fork), found.clone()]), [2]);
-        assert_eq!(asked(&[found.clone()]), [0_u32; 0]);
+        assert_eq!(asked(std::slice::from_ref(&found)), [0_u32; 0]);
         assert_eq!(asked(&[process(2, false, ProcessCause::Exec), found.clone()]), [2]);
         assert_eq!(asked(&[exit, found]), [2]);
         let many: Vec<Stamped> =
