@@ -122,11 +122,12 @@ pub struct ProcessRecord {
     pub cgroup_id: u64,
     /// Its memory now; at EXIT what it had when its last thread ended, if that can still be read.
     pub memory: Memory,
-    /// Minor faults of all its threads, dead ones included.
+    /// Minor faults of all its threads, dead ones included; 0 at the edges of requests.
     pub minor_faults: u64,
     /// Major faults, likewise.
     pub major_faults: u64,
-    /// Time its threads were stalled in reclaim, ns, since the tracer knows it.
+    /// Time its threads were stalled in reclaim, ns, since the tracer knows it; 0 at the edges of
+    /// requests.
     pub stall_ns: u64,
     /// Highest resident set (anon + file + shmem) so far, bytes; 0 = unknown.
     pub peak_bytes: u64,
