@@ -117,7 +117,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub horizon: Duration,
     /// Follow PHP's own request probes (USDT), where PHP has them: exact request boundaries, at about
-    /// N µs a request.
+    /// 4 µs a request.
     #[arg(long)]
     pub usdt: bool,
     /// Bytes of the kernel's ring buffer, a power of two of pages.
