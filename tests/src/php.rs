@@ -107,7 +107,7 @@ impl PhpFpm {
         command.args(["--nodaemonize", "--allow-to-run-as-root", "--fpm-config"]);
         command.arg(inside.join("fpm.conf"));
         command.arg("-d").arg(format!("opcache.enable={}", u8::from(setup.opcache)));
-        command.args(["-d", "opcache.memory_consumption=64"]);
+        command.args(["-d", "opcache.memory_consumption=128"]);
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         cgroup.confine(&mut command)?;
         let master = command.spawn().with_context(|| format!("starting {program}"))?;
@@ -264,6 +264,10 @@ fn write_docroot(folder: &Path) -> Result<()> {
         ("index.php", include_str!("../php/look/index.php")),
         ("load.php", include_str!("../php/look/load.php")),
         ("shutdown.php", include_str!("../php/look/shutdown.php")),
+        ("flame.php", include_str!("../php/look/flame.php")),
+        ("hold.php", include_str!("../php/pool/hold.php")),
+        ("slow_leak.php", include_str!("../php/pool/slow_leak.php")),
+        ("shared.php", include_str!("../php/pool/shared.php")),
         ("artisan", include_str!("../php/look/artisan")),
         ("more/announce.php", include_str!("../php/look/more/announce.php")),
         ("more/included.php", include_str!("../php/look/more/included.php")),

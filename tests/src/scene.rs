@@ -54,7 +54,7 @@ impl Scene {
         let verdict = |event: &Event| match event {
             Event::Finding(finding) => match &finding.evidence {
                 Evidence::OomVerdict(verdict) => any_in(&verdict.victims, &path),
-                Evidence::Runaway(_) => false,
+                _ => false,
             },
             _ => false,
         };

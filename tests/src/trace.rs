@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rampage::event::{
-    Cgroup, Event, Evidence, Exit, Finding, Growth, Header, Oom, Process, ProcessCause, Runaway,
-    Stall, Verdict, Victim,
+    Cgroup, Event, Evidence, Exit, Finding, FindingKind, Growth, Header, Oom, Process,
+    ProcessCause, Runaway, Stall, Verdict, Victim,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -123,8 +123,10 @@ impl Trace {
     pub fn runaways(&self) -> Vec<(&Line, &Finding, &Runaway)> {
         let mut found = Vec::new();
         for (line, finding) in self.findings() {
-            if let Evidence::Runaway(runaway) = &finding.evidence {
-                found.push((line, finding, runaway));
+            if let Evidence::Runaway(runaway) = &finding.evidence
+                && finding.kind == FindingKind::Runaway
+            {
+                found.push((line, finding, &**runaway));
             }
         }
         found

@@ -83,7 +83,8 @@ fn group_kill_is_one_event() -> Result<()> {
     // The kernel counts the process that it chose once more when it goes through the group.
     let counted = scene.cgroup.event("oom_kill")?;
     assert!((5..=6).contains(&counted), "oom_kill {counted}");
-    assert_eq!(scene.cgroup.event("oom")?, 1);
+    // Whoever allocates while the group dies is counted too, and kills nobody.
+    assert!(scene.cgroup.event("oom")? >= 1);
     assert_eq!(culprit(trace.verdicts()[0].2), Some(leaker.pid()));
     Ok(())
 }

@@ -13,11 +13,13 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use rampage::event::{Event, Evidence, FindingKind};
 use rampage::php::{Activity, LookOptions, Looker};
 use tests::cgroup::MemoryCgroup;
+use tests::tracer::Tracer;
 use tests::{clock, debian_php};
 
-const LIMIT_BYTES: u64 = 384 << 20;
+const LIMIT_BYTES: u64 = 192 << 20;
 
 const LEAK: &str = "<?php\nfunction hoard() {\n    while (true) { $GLOBALS['held'][] = \
     str_repeat('x', 65536); usleep(4000); }\n}\necho getmypid(), \"\\n\", str_repeat(' ', 9000);\n\
@@ -78,6 +80,7 @@ fn a_worker_of_apache_is_named_with_its_url() -> Result<()> {
         }
         Ok(TcpStream::connect(("127.0.0.1", port)).ok())
     })?;
+    let tracer = Tracer::watch("")?;
     stream.set_read_timeout(Some(Duration::from_secs(10)))?;
     stream.write_all(b"PUT /orders/17?token=s3cret HTTP/1.1\r\nHost: shop.example\r\n\r\n")?;
     let mut answer = Vec::new();
@@ -111,6 +114,18 @@ fn a_worker_of_apache_is_named_with_its_url() -> Result<()> {
         let leak = look.stack.iter().find(|frame| frame.name().as_deref() == Some("hoard"));
         assert_eq!(leak.unwrap().line, Some(3));
     }
+    let line = tracer.wait_for("the finding", Duration::from_secs(20), |line| {
+        matches!(&line.event, Event::Finding(finding) if finding.kind == FindingKind::Runaway
+            && finding.subject.as_ref().is_some_and(|subject| subject.tgid == worker))
+    })?;
+    let Event::Finding(finding) = &line.event else { bail!("{line:?}") };
+    println!("{}", finding.summary);
+    let Evidence::Runaway(runaway) = &finding.evidence else { bail!("{finding:?}") };
+    let request = runaway.request.as_ref().with_context(|| format!("{finding:#?}"))?;
+    assert_eq!(request.uri.as_deref(), Some("/orders/17?token=…"));
+    assert_eq!(runaway.php_growth[0].function.as_deref(), Some("hoard"));
+    assert!(finding.summary.contains("it serves PUT /orders/17?token=…"), "{}", finding.summary);
+    tracer.finish()?;
     let (_, json, _) = binary::run(binary::rampage().args(["php", "--json"]));
     let listed = json.lines().find(|line| line.contains(&format!("\"tgid\":{worker},")));
     assert!(listed.context("not listed")?.contains("/orders/17"), "{json}");

@@ -1,19 +1,28 @@
 //! Every kind of PHP code that leaks, on every PHP that is at hand, with opcache and without: each
-//! look names the request, the script, and the function and line that leak.
+//! look names the request, the script, and the function and line that leak, and so does the finding,
+//! while the request runs.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use rampage::event::{Event, Evidence, FindingKind, Spot};
 use rampage::php::{Activity, Frame, Look, LookOptions, Looker};
 use tests::cgroup::MemoryCgroup;
 use tests::debian_php::{self, Release};
 use tests::php::{Manager, PhpFpm, Setup};
+use tests::trace::Line;
+use tests::tracer::Tracer;
 
-const LIMIT_BYTES: u64 = 384 << 20;
+const LIMIT_BYTES: u64 = 160 << 20;
 /// Looks at each row of the table.
 const LOOKS: usize = 40;
+/// The finding comes within this time.
+const SOON: Duration = Duration::from_secs(20);
+/// At least so much of the growth is given to the leak: a look sees what runs then, which can be
+/// the code beside it.
+const SHARE: f64 = 0.75;
 
 /// One way to leak.
 struct Row {
@@ -118,6 +127,7 @@ fn every_leak(release: Option<Release>, opcache: bool) -> Result<()> {
     let fpm = PhpFpm::start_as(&cgroup, &setup)?;
     let mut looker = Looker::new();
     looker.prepare(fpm.master())?;
+    let tracer = Tracer::watch("")?;
     for row in TABLE.iter().filter(|row| !row.fiber || php != "7.4") {
         let (request, worker) = fpm
             .ask_for_worker(row.method, row.uri.as_bytes(), row.script)
@@ -140,11 +150,72 @@ fn every_leak(release: Option<Release>, opcache: bool) -> Result<()> {
         // Since 8.4 PHP calls preg_replace and some others without a frame.
         let framed = row.internal.is_some() && php != "8.4";
         ensure!(!framed || inside > LOOKS / 2, "{}: {inside}", row.script);
+        found(&tracer, &fpm, row, worker)
+            .with_context(|| format!("{php}, opcache {opcache}, {}", row.script))?;
         // SAFETY: kill has no memory effects; the worker is of this test's own pool.
         unsafe { libc::kill(worker.cast_signed(), libc::SIGKILL) };
         drop(request);
     }
+    ensure!(cgroup.oom_kills()? == 0, "a worker was killed before its finding");
+    tracer.finish()?;
     Ok(())
+}
+
+/// The finding about the worker, while its request runs: pool, request, script, code.
+fn found(tracer: &Tracer, fpm: &PhpFpm, row: &Row, worker: u32) -> Result<()> {
+    let is_it = |line: &Line| {
+        matches!(&line.event, Event::Finding(finding) if finding.kind == FindingKind::Runaway
+            && finding.subject.as_ref().is_some_and(|subject| subject.tgid == worker))
+    };
+    let line = tracer.wait_for("the finding", SOON, is_it)?;
+    let Event::Finding(finding) = &line.event else { bail!("{line:?}") };
+    let Evidence::Runaway(runaway) = &finding.evidence else { bail!("{finding:?}") };
+    println!("{}", finding.summary);
+    let subject = finding.subject.as_ref().context("subject")?;
+    ensure!(subject.pool.as_deref() == Some("www"), "{finding:#?}");
+    let request = runaway.request.as_ref().with_context(|| format!("{finding:#?}"))?;
+    ensure!(request.method.as_deref() == Some(row.method), "{finding:#?}");
+    ensure!(request.uri.as_deref() == Some(row.shown), "{finding:#?}");
+    let script = fpm.script(row.script).to_string_lossy().into_owned();
+    ensure!(request.script.as_deref() == Some(&*script), "{finding:#?}");
+    ensure!(runaway.php.context("no memory")?.limit_bytes == Some(8192 << 20), "{finding:#?}");
+    let worst = runaway.php_growth.first().context("no growth by function")?;
+    ensure!(
+        row.is_leak(fpm, worst.function.as_deref(), worst.file.as_deref(), worst.line),
+        "{worst:?}"
+    );
+    ensure!(worst.share >= SHARE, "{worst:?}");
+    let named = finding.summary.contains(row.shown) && finding.summary.contains(&*name(worst));
+    ensure!(named, "{}", finding.summary);
+    Ok(())
+}
+
+/// How a summary names a place.
+fn name(spot: &Spot) -> String {
+    let file = spot.file.as_deref().and_then(|file| file.rsplit('/').next()).unwrap_or("?");
+    format!("line {} of {file}", spot.line.unwrap_or(0))
+}
+
+impl Row {
+    /// Whether this is the place that leaks.
+    fn is_leak(
+        &self,
+        fpm: &PhpFpm,
+        function: Option<&str>,
+        file: Option<&str>,
+        line: Option<u32>,
+    ) -> bool {
+        let (wanted, wanted_file) = self.leak;
+        let same = match (wanted, function) {
+            // Since 8.4 a closure's name says where it is.
+            (Some(wanted), Some(name)) if wanted.ends_with("{closure") => {
+                name.starts_with("App\\Controller\\Export::") && name.contains("{closure")
+            }
+            (wanted, name) => wanted == name,
+        };
+        let path = fpm.script(wanted_file).to_string_lossy().into_owned();
+        same && file == Some(&*path) && line == Some(self::line(wanted_file, "// LEAK"))
+    }
 }
 
 /// Fails where a look is wrong; tells whether it met the leak.
@@ -164,18 +235,8 @@ fn judge(fpm: &PhpFpm, row: &Row, look: &Look) -> Result<bool> {
     ensure!(memory.limit_bytes == Some(8192 << 20), "limit");
     ensure!(memory.used_bytes > 300_000 && memory.real_bytes >= 2 << 20, "memory");
 
-    let (function, file) = row.leak;
-    let place = (script(file), line(file, "// LEAK"));
     let is_leak = |frame: &Frame| {
-        let name = frame.name();
-        let same = match (function, name.as_deref()) {
-            // Since 8.4 a closure's name says where it is.
-            (Some(wanted), Some(name)) if wanted.ends_with("{closure") => {
-                name.starts_with("App\\Controller\\Export::") && name.contains("{closure")
-            }
-            (wanted, name) => wanted == name,
-        };
-        same && frame.file.as_deref() == Some(&*place.0) && frame.line == Some(place.1)
+        row.is_leak(fpm, frame.name().as_deref(), frame.file.as_deref(), frame.line)
     };
     let Some(leak) = look.stack.iter().position(is_leak) else {
         ensure!(row.script == "generator.php", "the leak is not on the stack");

@@ -8,13 +8,15 @@ mod load;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
+use rampage::event::Event;
 use rampage::php::{Activity, Disclosure, Frame, LookOptions, Looker, Reason};
 use serde_json::Value;
 use tests::cgroup::MemoryCgroup;
 use tests::clock;
 use tests::debian_php;
 use tests::php::{Manager, PhpFpm, Setup};
+use tests::tracer::Tracer;
 
 const LIMIT_BYTES: u64 = 384 << 20;
 
@@ -94,7 +96,8 @@ fn odd_uris_are_bounded_text() -> Result<()> {
 
 #[test]
 fn a_command_line_worker_is_named_with_its_job() -> Result<()> {
-    let cgroup = MemoryCgroup::new("look", LIMIT_BYTES)?;
+    let cgroup = MemoryCgroup::new("look", 128 << 20)?;
+    let tracer = Tracer::watch("")?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("php/look");
     let mut command = std::process::Command::new("/usr/bin/php8.2");
     command.args(["-d", "memory_limit=256M", "artisan", "queue:work", "--password=s3cret"]);
@@ -107,8 +110,17 @@ fn a_command_line_worker_is_named_with_its_job() -> Result<()> {
     });
     let (code, json, stderr) = binary::run(binary::rampage().args(["php", "--json"]));
     let (alone, sentences, _) = binary::run(binary::rampage().args(["php", &tgid.to_string()]));
+    let found = tracer.wait_for("the finding", Duration::from_secs(20), |line| {
+        matches!(&line.event, Event::Finding(finding)
+            if finding.subject.as_ref().is_some_and(|subject| subject.tgid == tgid))
+    });
     child.kill()?;
     child.wait()?;
+    tracer.finish()?;
+    let Event::Finding(finding) = found?.event else { bail!("no finding") };
+    println!("{}", finding.summary);
+    let named = "artisan, 100 % of its growth in handle, line 5 of artisan";
+    assert!(finding.summary.contains(named), "{}", finding.summary);
     let look = told?;
     assert_eq!((look.sapi.as_deref(), look.activity), (Some("cli"), Activity::Request));
     let request = look.request.context("request")?;

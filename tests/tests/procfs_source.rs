@@ -151,7 +151,7 @@ impl Tracer {
     fn open() -> Self {
         let config = Config { interval_ns: 20_000_000, ..Config::default() };
         Self {
-            source: ProcfsSource::open(&config).expect("/proc"),
+            source: ProcfsSource::open(&config, Disclosure::default()).expect("/proc"),
             runtime: tokio::runtime::Builder::new_current_thread()
                 .enable_time()
                 .build()

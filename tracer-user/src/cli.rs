@@ -3,9 +3,11 @@
 
 mod value;
 
+use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::event::{Config, Filters};
@@ -13,8 +15,8 @@ use crate::php::Disclosure;
 use crate::text::printable;
 
 use self::value::{
-    HIERARCHIES, below, parse_cgroup, parse_comm, parse_interval, parse_max_size, parse_ring,
-    parse_speed, parse_step,
+    HIERARCHIES, below, parse_cgroup, parse_comm, parse_flame, parse_interval, parse_max_size,
+    parse_ring, parse_speed, parse_step,
 };
 pub use self::value::{parse_bytes, parse_duration};
 
@@ -42,6 +44,12 @@ pub enum UsageError {
     NoSuchProcess { tgid: u32 },
     #[error("process {tgid} ({}) is not PHP; `rampage php` lists the PHP workers", printable(comm))]
     NoPhp { tgid: u32, comm: String },
+    #[error(
+        "--flame: cannot write {}: {}; choose a file in a folder that exists and can be written",
+        printable(&path.to_string_lossy()),
+        source.kind()
+    )]
+    Flame { path: PathBuf, source: io::Error },
 }
 
 /// Names the process that runs away with the memory, before and after the OOM killer strikes.
@@ -253,6 +261,8 @@ Examples:
   rampage php 14170                    one worker: request, memory, the PHP stack
   rampage php 14170 --show-query       with the values of the query string, which may be secrets
   rampage php --json | jq 'select(.request) | [.tgid, .request.uri]'
+  rampage php 14170 --flame grown.svg  which PHP code it grows in, until Ctrl-C or for 60 s
+  rampage php 14170 --flame grown.folded --duration 10s
 
 Reads the workers' memory while they run: nothing is stopped, and PHP need not be changed.
 PHP 7.4 to 8.5, built without thread safety (NTS), on x86-64. Needs root, or CAP_SYS_PTRACE.")]
@@ -266,6 +276,44 @@ pub struct Php {
     /// One JSON object per worker and line.
     #[arg(long)]
     pub json: bool,
+    /// Record which PHP code the worker's memory grows in, and write it: FILE.svg = a flame graph
+    /// to look at in a browser, FILE.folded = a line `outermost;…;innermost BYTES` for each stack.
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "tgid",
+        conflicts_with = "json",
+        value_parser = OsStringValueParser::new().try_map(parse_flame)
+    )]
+    pub flame: Option<FlameFile>,
+    /// End the recording of --flame after this time; Ctrl-C and the end of the process end it
+    /// sooner, and the file is written all the same.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "60s",
+        requires = "flame",
+        value_parser = parse_duration
+    )]
+    pub duration: Duration,
+}
+
+/// The file of `--flame`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FlameFile {
+    /// Where it is written.
+    pub path: PathBuf,
+    /// What its name asks for.
+    pub format: FlameFormat,
+}
+
+/// What a recording of growth is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FlameFormat {
+    /// A flame graph.
+    Svg,
+    /// Folded stacks.
+    Folded,
 }
 
 /// `rampage doctor`.

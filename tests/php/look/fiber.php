@@ -4,7 +4,7 @@ require __DIR__ . '/more/announce.php';
 
 function task(): void
 {
-    while (true) { $GLOBALS['held'][] = str_repeat('x', 65536); usleep(4000); } // LEAK
+    while (true) { $GLOBALS['held'][] = str_repeat('x', mt_rand(60000, 65536)); usleep(4000); } // LEAK
 }
 
 announce();

@@ -11,7 +11,7 @@ final class Importer
 
     private function rows(): Generator
     {
-        while (true) { $GLOBALS['held'][] = str_repeat('x', 65536); usleep(4000); if (count($GLOBALS['held']) % 2) { yield 1; } } // LEAK
+        while (true) { $GLOBALS['held'][] = str_repeat('x', mt_rand(60000, 65536)); usleep(4000); if (count($GLOBALS['held']) % 2) { yield 1; } } // LEAK
     }
 
     public int $last = 0;

@@ -4,7 +4,7 @@ require __DIR__ . '/more/announce.php';
 
 function descend(int $level): void
 {
-    $held = str_repeat('x', 65536); usleep(4000); $level < 1500 ? descend($level + 1) : sleep(60); // LEAK
+    $held = str_repeat('x', mt_rand(60000, 65536)); usleep(4000); $level < 1500 ? descend($level + 1) : sleep(60); $GLOBALS['last'] = $held; // LEAK
 }
 
 announce();

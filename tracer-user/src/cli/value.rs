@@ -1,9 +1,10 @@
 //! How the values of flags are read; each error says what is wrong and what to write instead.
 
+use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
-use super::Speed;
+use super::{FlameFile, FlameFormat, Speed};
 use crate::sink::filter::comm_regex;
 
 /// Smallest step of growth reports, bytes: below it, reports cost more than they tell.
@@ -63,6 +64,17 @@ pub fn parse_speed(text: &str) -> Result<Speed, String> {
         Ok(times) if times.is_finite() && times > 0.0 => Ok(Speed::Times(times)),
         _ => Err(format!("`{text}` is no speed; use max or a number above 0")),
     }
+}
+
+/// A file whose ending says what it is to be.
+pub fn parse_flame(text: OsString) -> Result<FlameFile, String> {
+    let path = PathBuf::from(text);
+    let format = match path.extension().and_then(|ending| ending.to_str()) {
+        Some("svg") => FlameFormat::Svg,
+        Some("folded") => FlameFormat::Folded,
+        _ => return Err("its name must end in .svg or .folded".to_owned()),
+    };
+    Ok(FlameFile { path, format })
 }
 
 /// A size of at least 64K.
@@ -175,6 +187,16 @@ mod tests {
         assert_eq!(parse_speed("max"), Ok(Speed::Max));
         assert_eq!(parse_speed("10x"), Ok(Speed::Times(10.0)));
         assert!(["0", "-1", "nan", "inf", "fast"].iter().all(|bad| parse_speed(bad).is_err()));
+    }
+
+    #[test]
+    fn the_ending_of_a_flame_graph_says_what_it_is() {
+        let format = |text: &str| parse_flame(text.into()).map(|file| file.format);
+        assert_eq!(format("/a.b/c.svg"), Ok(FlameFormat::Svg));
+        assert_eq!(format("c.folded"), Ok(FlameFormat::Folded));
+        for text in ["", "svg", ".svg", "a.svg.gz", "a.txt", "a/.folded/.."] {
+            assert!(format(text).is_err_and(|text| text.contains(".svg or .folded")), "{text}");
+        }
     }
 
     #[test]

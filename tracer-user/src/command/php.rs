@@ -1,6 +1,7 @@
 //! `rampage php`: what PHP workers do now. The looks are taken by threads, so that a worker that
 //! cannot be read at once holds up neither the others nor the answer.
 
+mod flame;
 mod show;
 
 use std::io::{self, Write};
@@ -50,6 +51,10 @@ pub struct Worker {
 /// Prints one worker, or all.
 pub fn execute(args: &cli::Php) -> anyhow::Result<()> {
     let show = args.disclosure.disclosure();
+    if let (Some(tgid), Some(file)) = (args.tgid, &args.flame) {
+        let options = LookOptions { show, ..LookOptions::default() };
+        return flame::execute(tgid, file, args.duration, options);
+    }
     let options = LookOptions { show, timeout: Duration::from_secs(1), ..LookOptions::default() };
     let mut out = io::BufWriter::new(io::stdout().lock());
     let written = match args.tgid {
@@ -80,7 +85,7 @@ fn json(out: &mut impl Write, workers: &[Worker]) -> io::Result<()> {
     Ok(())
 }
 
-fn silence(silent: &[u32]) -> io::Result<()> {
+fn silence(silent: &Silent) -> io::Result<()> {
     match show::silence(silent) {
         Some(line) => writeln!(io::stderr(), "rampage: {line}"),
         None => Ok(()),
@@ -89,10 +94,7 @@ fn silence(silent: &[u32]) -> io::Result<()> {
 
 /// One process. What is swapped out is waited for, as long as there is time.
 fn one(tgid: u32, options: LookOptions) -> anyhow::Result<Worker> {
-    let target = Target::open(tgid).map_err(|error| match error.kind() {
-        io::ErrorKind::NotFound => UsageError::NoSuchProcess { tgid }.into(),
-        _ => anyhow::Error::new(error).context(format!("process {tgid}")),
-    })?;
+    let target = open(tgid)?;
     let comm = target.comm().to_owned();
     let (found, answers) = channel();
     thread::spawn(move || {
@@ -117,8 +119,19 @@ fn one(tgid: u32, options: LookOptions) -> anyhow::Result<Worker> {
     match best {
         Some(Some(worker)) => permitted(worker),
         Some(None) => Err(UsageError::NoPhp { tgid, comm }.into()),
-        None => anyhow::bail!("process {tgid} does not answer: it is held up in the kernel"),
+        None => Err(no_answer(tgid)),
     }
+}
+
+fn open(tgid: u32) -> anyhow::Result<Target> {
+    Target::open(tgid).map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => UsageError::NoSuchProcess { tgid }.into(),
+        _ => anyhow::Error::new(error).context(format!("process {tgid}")),
+    })
+}
+
+fn no_answer(tgid: u32) -> anyhow::Error {
+    anyhow::anyhow!("process {tgid} does not answer in time: it may be held up in the kernel; try again")
 }
 
 fn permitted(worker: Worker) -> anyhow::Result<Worker> {
@@ -133,15 +146,29 @@ fn not_permitted() -> anyhow::Error {
     Unsupported { reason, remedy: "run as root, or with CAP_SYS_PTRACE".to_owned() }.into()
 }
 
-/// All workers, the largest first, and those that did not answer in time.
-fn all(options: LookOptions) -> anyhow::Result<(Vec<Worker>, Vec<u32>)> {
+/// Who could not be looked into in time.
+#[derive(Debug, Default)]
+pub struct Silent {
+    /// A look at them was begun.
+    held_up: Vec<u32>,
+    /// So many were left, none of them PHP by its name unless others held up everything.
+    not_reached: usize,
+}
+
+/// All workers, the largest first, and who could not be looked into in time.
+fn all(options: LookOptions) -> anyhow::Result<(Vec<Worker>, Silent)> {
     let deadline = Instant::now() + ANSWER_WITHIN;
-    let tgids: Arc<[u32]> = process::list().context("cannot list /proc")?.into();
+    let mut tgids = process::list().context("cannot list /proc")?;
+    // Those that their name gives away come first: there may be no time for all.
+    tgids.sort_by_cached_key(|tgid| !is_likely(*tgid));
+    let tgids: Arc<[u32]> = tgids.into();
     let next = Arc::new(AtomicUsize::new(0));
     let (found, answers) = channel();
+    let first = Looker::new();
     let spawn = || {
         let (tgids, next, found) = (Arc::clone(&tgids), Arc::clone(&next), found.clone());
-        thread::spawn(move || examine_all(&tgids, &next, &found, &options));
+        let looker = first.sharing();
+        thread::spawn(move || examine_all(looker, &tgids, &next, &found, &options));
     };
     (0..THREADS).for_each(|_| spawn());
     let (mut workers, mut done, mut threads) = (Vec::new(), FxHashSet::default(), THREADS);
@@ -163,7 +190,11 @@ fn all(options: LookOptions) -> anyhow::Result<(Vec<Worker>, Vec<u32>)> {
     workers.sort_by_key(|worker| {
         (std::cmp::Reverse(worker.anon_bytes + worker.swap_bytes), worker.look.tgid)
     });
-    let silent = tgids.iter().filter(|tgid| !done.contains(tgid)).copied().collect();
+    let begun = next.load(Ordering::Relaxed).min(tgids.len());
+    let silent = Silent {
+        held_up: tgids[..begun].iter().filter(|tgid| !done.contains(tgid)).copied().collect(),
+        not_reached: tgids.len() - begun,
+    };
     if !workers.is_empty() && workers.iter().all(|one| one.look.lacks(&Reason::NotPermitted)) {
         return Err(not_permitted());
     }
@@ -173,8 +204,19 @@ fn all(options: LookOptions) -> anyhow::Result<(Vec<Worker>, Vec<u32>)> {
 /// A process, and what it is if it is a worker.
 type Examined = (u32, Option<Box<Worker>>);
 
-fn examine_all(tgids: &[u32], next: &AtomicUsize, found: &Sender<Examined>, options: &LookOptions) {
-    let mut looker = Looker::new();
+/// Whether a process is PHP by its name.
+fn is_likely(tgid: u32) -> bool {
+    let comm = std::fs::read(format!("/proc/{tgid}/comm")).unwrap_or_default();
+    who::may_load_php(String::from_utf8_lossy(&comm).trim_end())
+}
+
+fn examine_all(
+    mut looker: Looker,
+    tgids: &[u32],
+    next: &AtomicUsize,
+    found: &Sender<Examined>,
+    options: &LookOptions,
+) {
     while let Some(&tgid) = tgids.get(next.fetch_add(1, Ordering::Relaxed)) {
         let examined = Target::open(tgid).and_then(|target| {
             let who = who::recognise(&target, &mut looker)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::sentence;
+use crate::event::look::Request;
 use crate::event::{Culprit, Oom, ProcessKey};
 use crate::model::{Model, Process, is_below};
 
@@ -47,6 +48,7 @@ struct Entry {
     comm: Arc<str>,
     pool: Option<Arc<str>>,
     master: Option<u32>,
+    request: Option<Request>,
 }
 
 /// Who caused a kill.
@@ -188,6 +190,7 @@ impl Ranking {
             grown_bytes: entry.grown_bytes,
             share: entry.grown_bytes as f64 / self.total_bytes.max(1) as f64,
             window_s: entry.window_s,
+            request: entry.request.clone(),
         }
     }
 
@@ -216,6 +219,7 @@ impl Entry {
             comm: Arc::clone(&process.comm),
             pool: sentence::pool(process),
             master: process.php.as_ref().and_then(|php| php.master_tgid),
+            request: process.insight.as_ref().and_then(|insight| insight.request().cloned()),
         })
     }
 }

@@ -5,8 +5,10 @@
 mod attribution;
 mod cascade;
 mod oom_verdict;
+mod pool;
 mod runaway;
 mod sentence;
+mod work;
 
 use crate::event::{Config, Finding, Stamped};
 use crate::model::Model;
@@ -22,5 +24,6 @@ pub fn all(config: &Config) -> Vec<Box<dyn Detector>> {
     vec![
         Box::new(runaway::RunawayDetector::new(config)),
         Box::new(oom_verdict::OomVerdict::default()),
+        Box::new(pool::PoolDetector::new(config)),
     ]
 }

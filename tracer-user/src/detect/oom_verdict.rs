@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::attribution::{Attribution, Cause, WINDOW_S};
 use super::cascade::Cascades;
-use super::{Detector, sentence};
+use super::{Detector, sentence, work};
 use crate::event::{
     Cascade, Culprit, Event, Evidence, Finding, FindingKind, Oom, Party, ProcessKey, ScopeKind,
     Severity, Stamped, Subject, Verdict, Victim,
@@ -81,7 +81,7 @@ impl Place {
                 Self { root: Some(Arc::clone(path)), is_guess: false }
             }
             (ScopeKind::Host | ScopeKind::Cpuset, _) => Self { root: None, is_guess: false },
-            (ScopeKind::Memcg | ScopeKind::Unknown, _) => {
+            (ScopeKind::Memcg | ScopeKind::Unknown | ScopeKind::Php, _) => {
                 Self { root: common_ancestor(model, oom), is_guess: true }
             }
         }
@@ -179,8 +179,12 @@ fn blame(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> String {
                 false if oom.victims.len() > 1 => "; the victims only suffered",
                 false => "; the victim only suffered",
             };
+            let served = match &culprit.request {
+                Some(request) => format!(" while it served {}", work::request(request)),
+                None => String::new(),
+            };
             format!(
-                "caused by {}, which grew {} in {}{suffered}",
+                "caused by {}, which grew {} in {}{served}{suffered}",
                 named(culprit),
                 text::bytes(culprit.grown_bytes),
                 text::seconds(took_s(model, culprit, t_ns)),

@@ -10,12 +10,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Detector, sentence};
+use super::{Detector, sentence, work};
 use crate::event::{
     Config, Event, Evidence, Finding, FindingKind, Limit, ProcessKey, Runaway, ScopeKind, Severity,
     Stamped,
 };
-use crate::model::{Model, Process, Scope, eta_s};
+use crate::model::{Forecast, Model, Process, Scope, eta_s};
 use crate::sink::filter::Filter;
 use crate::text;
 
@@ -37,17 +37,25 @@ const SHARE_NS: u64 = 60_000_000_000;
 const CRITICAL_S: f64 = 10.0;
 /// An episode without growth for this long is over, ns.
 const STILL_NS: u64 = 10_000_000_000;
+/// A PHP worker is named when a look told what it does, or after this, ns.
+const LOOK_WAIT_NS: u64 = 300_000_000;
+/// A PHP worker that uses less of its memory_limit than this is far from it.
+const MEMORY_LIMIT_SHARE: f64 = 0.5;
 
 /// Finds runaways.
 pub struct RunawayDetector {
     horizon_s: f64,
     filter: Filter,
     raised: FxHashMap<ProcessKey, Vec<Raised>>,
+    /// Since when a PHP worker would be named, if it was known what it does.
+    waiting: FxHashMap<ProcessKey, u64>,
 }
 
 /// A process was named at a limit, for one episode of its growth.
 struct Raised {
-    /// Path of the cgroup; None = the host.
+    /// Host, cgroup, or PHP's memory_limit.
+    kind: ScopeKind,
+    /// Path of the cgroup; None for the others.
     path: Option<Arc<str>>,
     /// Onset of the episode.
     onset_ns: u64,
@@ -60,6 +68,26 @@ struct Danger<'a> {
     eta_s: f64,
 }
 
+/// A worker that PHP's own memory_limit stops before it meets another limit.
+struct PhpDanger {
+    limit: Forecast,
+    eta_s: f64,
+}
+
+impl PhpDanger {
+    fn is_near(&self) -> bool {
+        let used = self.limit.limit_bytes.saturating_sub(self.limit.headroom_bytes);
+        used as f64 >= MEMORY_LIMIT_SHARE * self.limit.limit_bytes as f64
+    }
+}
+
+/// The memory_limit, if it is met before `soonest_s`.
+fn stopped_by_php(model: &Model, process: &Process, soonest_s: f64) -> Option<PhpDanger> {
+    let limit = model.memory_limit(process)?;
+    let eta_s = limit.eta_s.filter(|eta_s| *eta_s < soonest_s)?;
+    Some(PhpDanger { limit, eta_s })
+}
+
 impl RunawayDetector {
     /// For these settings. An expression that cannot be compiled (in the header of a foreign
     /// trace) filters nothing.
@@ -68,6 +96,7 @@ impl RunawayDetector {
             horizon_s: config.horizon_s,
             filter: Filter::new(&config.filters).unwrap_or_default(),
             raised: FxHashMap::default(),
+            waiting: FxHashMap::default(),
         }
     }
 
@@ -83,53 +112,102 @@ impl RunawayDetector {
             .filter_map(|scope| self.danger(model, process, scope))
             .collect();
         dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
+        let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
+        if let Some(limit) = stopped_by_php(model, process, soonest_s) {
+            let eta_s = self.will_last(process, limit.eta_s).filter(|_| limit.is_near())?;
+            return self.raise(model, process, ScopeKind::Php, None, eta_s, || {
+                memory_limit_finding(model, process, &limit)
+            });
+        }
         let onset_ns = process.onset_ns();
         for danger in dangers {
-            if self.was_raised(process, danger.scope.path, onset_ns) {
+            let (kind, path) = (danger.scope.kind, danger.scope.path);
+            if self.was_raised(process, kind, path, onset_ns) {
                 return None;
             }
             let share = share(model, process, &danger.scope);
             if share >= SHARE {
-                self.remember(process, danger.scope.path, onset_ns);
-                return self
-                    .filter
-                    .matches_process(process)
-                    .then(|| finding(model, process, &danger, share));
+                return self.raise(model, process, kind, path, danger.eta_s, || {
+                    finding(model, process, &danger, share)
+                });
             }
         }
         None
     }
 
+    /// The finding, once for each episode and limit, and when it is known what a PHP worker does.
+    fn raise(
+        &mut self,
+        model: &Model,
+        process: &Process,
+        kind: ScopeKind,
+        path: Option<&Arc<str>>,
+        eta_s: f64,
+        finding: impl FnOnce() -> Finding,
+    ) -> Option<Finding> {
+        let onset_ns = process.onset_ns();
+        if self.was_raised(process, kind, path, onset_ns) || self.waits(model, process, eta_s) {
+            return None;
+        }
+        let raised = self.raised.entry(process.key).or_default();
+        raised.retain(|one| one.onset_ns == onset_ns);
+        raised.push(Raised { kind, path: path.cloned(), onset_ns });
+        self.filter.matches_process(process).then(finding)
+    }
+
+    /// A look into a growing PHP worker is under way: what it does is worth a short wait, where
+    /// there is time for it.
+    fn waits(&mut self, model: &Model, process: &Process, eta_s: f64) -> bool {
+        let is_looked_into = model.takes_looks()
+            && process.php.as_ref().is_some_and(|php| &*php.sapi != "fpm" || php.pool.is_some());
+        let is_known = process.insight.as_ref().is_some_and(|insight| {
+            insight.looked_ns >= process.onset_ns() && !insight.stack.is_empty()
+        });
+        let now_ns = model.now_ns();
+        if !is_looked_into || is_known {
+            self.waiting.remove(&process.key);
+            return false;
+        }
+        let since_ns = *self.waiting.entry(process.key).or_insert(now_ns);
+        let waited_ns = now_ns.saturating_sub(since_ns);
+        waited_ns < LOOK_WAIT_NS && eta_s > 2.0 * LOOK_WAIT_NS as f64 / 1e9
+    }
+
     fn danger<'a>(&self, model: &Model, process: &Process, scope: Scope<'a>) -> Option<Danger<'a>> {
         let since_ns = process.onset_ns().max(model.now_ns().saturating_sub(RATE_NS));
         let rate_bytes_per_s = scope.rate_since(since_ns);
-        let eta_s = eta_s(scope.headroom_bytes, rate_bytes_per_s)?;
-        (eta_s < self.horizon_s && eta_s <= OUTLASTS * process.growing_s()).then_some(Danger {
-            scope,
-            rate_bytes_per_s,
-            eta_s,
-        })
+        let eta_s = self.will_last(process, eta_s(scope.headroom_bytes, rate_bytes_per_s)?)?;
+        Some(Danger { scope, rate_bytes_per_s, eta_s })
     }
 
-    fn was_raised(&self, process: &Process, path: Option<&Arc<str>>, onset_ns: u64) -> bool {
+    /// The time left, if it is within the horizon and the growth can be expected to last that long.
+    fn will_last(&self, process: &Process, eta_s: f64) -> Option<f64> {
+        (eta_s < self.horizon_s && eta_s <= OUTLASTS * process.growing_s()).then_some(eta_s)
+    }
+
+    fn was_raised(
+        &self,
+        process: &Process,
+        kind: ScopeKind,
+        path: Option<&Arc<str>>,
+        onset_ns: u64,
+    ) -> bool {
         self.raised.get(&process.key).is_some_and(|raised| {
-            raised.iter().any(|one| one.path.as_ref() == path && one.onset_ns == onset_ns)
+            raised.iter().any(|one| {
+                one.kind == kind && one.path.as_ref() == path && one.onset_ns == onset_ns
+            })
         })
-    }
-
-    fn remember(&mut self, process: &Process, path: Option<&Arc<str>>, onset_ns: u64) {
-        let raised = self.raised.entry(process.key).or_default();
-        raised.retain(|one| one.onset_ns == onset_ns);
-        raised.push(Raised { path: path.cloned(), onset_ns });
     }
 
     /// Drops what was raised for those who ended or stopped to grow.
     fn close(&mut self, model: &Model) {
-        self.raised.retain(|key, _| {
+        let grows = |key: &ProcessKey| {
             model.process(key).is_some_and(|process| {
                 model.now_ns().saturating_sub(process.last_growth_ns()) <= STILL_NS
             })
-        });
+        };
+        self.raised.retain(|key, _| grows(key));
+        self.waiting.retain(|key, _| grows(key));
     }
 }
 
@@ -138,6 +216,11 @@ impl Detector for RunawayDetector {
         match &at.event {
             Event::Growth(growth) => {
                 if let Some(process) = model.process(&growth.key()) {
+                    findings.extend(self.consider(model, process));
+                }
+            }
+            Event::Php(look) => {
+                if let Some(process) = model.process(&look.key()) {
                     findings.extend(self.consider(model, process));
                 }
             }
@@ -150,7 +233,9 @@ impl Detector for RunawayDetector {
                 }
             }
             Event::Exit(exit) => {
-                self.raised.remove(&ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns });
+                let key = ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns };
+                self.raised.remove(&key);
+                self.waiting.remove(&key);
             }
             _ => {}
         }
@@ -174,8 +259,6 @@ fn share(model: &Model, process: &Process, scope: &Scope<'_>) -> f64 {
 
 fn finding(model: &Model, process: &Process, danger: &Danger<'_>, share: f64) -> Finding {
     let scope = &danger.scope;
-    let rate_bytes_per_s = process.rate_at(model.now_ns()).max(0.0);
-    let used_bytes = process.private_bytes();
     let limit = match (scope.kind, scope.path) {
         (ScopeKind::Memcg, Some(path)) => {
             format!(
@@ -191,32 +274,72 @@ fn finding(model: &Model, process: &Process, danger: &Danger<'_>, share: f64) ->
     } else {
         String::new()
     };
-    let summary = format!(
-        "{} grows {}/s, has {}, and {limit} in about {}{others}",
-        sentence::process(process),
-        text::bytes(rate_bytes_per_s as u64),
-        text::bytes(used_bytes),
-        text::seconds(danger.eta_s),
-    );
+    let mut evidence = evidence(model, process);
+    evidence.limit_rate_bytes_per_s = danger.rate_bytes_per_s;
+    evidence.share = share;
+    evidence.eta_s = danger.eta_s;
+    evidence.limit = Limit {
+        kind: scope.kind,
+        path: scope.path.cloned(),
+        bytes: scope.limit_bytes,
+        headroom_bytes: scope.headroom_bytes,
+    };
     Finding {
         kind: FindingKind::Runaway,
         severity: if danger.eta_s < CRITICAL_S { Severity::Critical } else { Severity::Warning },
         subject: Some(sentence::subject(process)),
-        summary,
-        evidence: Evidence::Runaway(Runaway {
-            rate_bytes_per_s,
-            limit_rate_bytes_per_s: danger.rate_bytes_per_s,
-            used_bytes,
-            grown_bytes: process.grown_bytes(),
-            growing_s: process.growing_s(),
-            share,
-            limit: Limit {
-                kind: scope.kind,
-                path: scope.path.cloned(),
-                bytes: scope.limit_bytes,
-                headroom_bytes: scope.headroom_bytes,
-            },
-            eta_s: danger.eta_s,
-        }),
+        summary: format!(
+            "{} grows {}/s, has {}, and {limit} in about {}{others}{}",
+            sentence::process(process),
+            text::bytes(evidence.rate_bytes_per_s as u64),
+            text::bytes(evidence.used_bytes),
+            text::seconds(danger.eta_s),
+            work::sentence(&evidence),
+        ),
+        evidence: Evidence::Runaway(Box::new(evidence)),
+    }
+}
+
+fn memory_limit_finding(model: &Model, process: &Process, danger: &PhpDanger) -> Finding {
+    let PhpDanger { limit, eta_s } = danger;
+    let mut evidence = evidence(model, process);
+    evidence.eta_s = *eta_s;
+    evidence.limit.bytes = limit.limit_bytes;
+    evidence.limit.headroom_bytes = limit.headroom_bytes;
+    Finding {
+        kind: FindingKind::MemoryLimit,
+        severity: Severity::Info,
+        subject: Some(sentence::subject(process)),
+        summary: format!(
+            "{} grows {}/s and will hit its memory_limit of {} in about {}: PHP then ends the \
+             request, before anybody else is short of memory{}",
+            sentence::process(process),
+            text::bytes(evidence.rate_bytes_per_s as u64),
+            text::bytes(limit.limit_bytes),
+            text::seconds(*eta_s),
+            work::sentence(&evidence),
+        ),
+        evidence: Evidence::Runaway(Box::new(evidence)),
+    }
+}
+
+/// What is known of the process itself, at its own memory_limit.
+fn evidence(model: &Model, process: &Process) -> Runaway {
+    let rate_bytes_per_s = process.rate_at(model.now_ns()).max(0.0);
+    let work = work::of(process);
+    Runaway {
+        rate_bytes_per_s,
+        limit_rate_bytes_per_s: rate_bytes_per_s,
+        used_bytes: process.private_bytes(),
+        grown_bytes: process.grown_bytes(),
+        growing_s: process.growing_s(),
+        share: 1.0,
+        limit: Limit { kind: ScopeKind::Php, path: None, bytes: 0, headroom_bytes: 0 },
+        eta_s: 0.0,
+        request: work.request,
+        php_stack: work.stack,
+        php: work.memory,
+        php_growth: work.growth,
+        php_missing: work.missing,
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::look::{Frame, Memory, Missing, Request};
 use super::{OomScope, Party, ScopeKind, Victim};
 
 /// How bad a finding is.
@@ -36,7 +37,7 @@ pub struct Subject {
 /// A judgement with its evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
-    /// `runaway` or `oom_verdict`.
+    /// What kind of judgement.
     pub kind: FindingKind,
     /// How bad.
     pub severity: Severity,
@@ -54,6 +55,10 @@ pub struct Finding {
 pub enum FindingKind {
     /// A process drives a limit towards its end.
     Runaway,
+    /// A PHP process will be stopped by its own memory_limit before it harms anybody.
+    MemoryLimit,
+    /// What is wrong with a PHP pool.
+    Pool,
     /// Who caused an OOM kill.
     OomVerdict,
 }
@@ -63,12 +68,13 @@ pub enum FindingKind {
 #[serde(untagged)]
 #[expect(missing_docs, reason = "each variant is documented at its struct")]
 pub enum Evidence {
-    Runaway(Runaway),
+    Runaway(Box<Runaway>),
     OomVerdict(Verdict),
+    Pool(PoolDiagnosis),
 }
 
 /// Evidence of a `runaway` finding. Rates and times left are estimates.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Runaway {
     /// Growth of the subject (anon + swap).
     pub rate_bytes_per_s: f64,
@@ -86,14 +92,106 @@ pub struct Runaway {
     pub limit: Limit,
     /// Estimated time until then, s.
     pub eta_s: f64,
+    /// What a PHP process does; null = no PHP, or not read.
+    #[serde(default)]
+    pub request: Option<Request>,
+    /// Its PHP stack, innermost frame first.
+    #[serde(default)]
+    pub php_stack: Vec<Frame>,
+    /// Its PHP memory manager.
+    #[serde(default)]
+    pub php: Option<Memory>,
+    /// Growth of the request by PHP function, largest first, at most five.
+    #[serde(default)]
+    pub php_growth: Vec<Spot>,
+    /// What of PHP could not be read.
+    #[serde(default)]
+    pub php_missing: Vec<Missing>,
+}
+
+/// Growth in one PHP function, as looks saw it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Spot {
+    /// `App\\Import::load`; null = a file's own code.
+    pub function: Option<Arc<str>>,
+    /// File.
+    pub file: Option<Arc<str>>,
+    /// The line where it grew most.
+    pub line: Option<u32>,
+    /// Growth of anon + swap that was seen there.
+    pub grown_bytes: u64,
+    /// Share in all growth of the request, 0 to 1.
+    pub share: f64,
+    /// Looks that saw it there.
+    pub looks: u64,
+}
+
+/// Evidence of a `pool` finding. What a pool has is anon + swap; what its workers share through
+/// opcache or APCu is told apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolDiagnosis {
+    /// What is wrong.
+    pub diagnosis: Diagnosis,
+    /// Workers that live.
+    pub workers: usize,
+    /// Anon + swap of all workers, together not more than what the limit is charged with: forked
+    /// workers go on sharing pages that neither has written to.
+    pub used_bytes: u64,
+    /// Anon + swap of the median worker, after the same correction.
+    pub median_bytes: u64,
+    /// Shared memory that the worker with most of it maps.
+    pub shared_bytes: u64,
+    /// The limit over the pool that is nearest.
+    pub limit: Limit,
+    /// The largest workers, largest first, at most five.
+    pub largest: Vec<PoolWorker>,
+    /// `pool_too_large`: workers of the median size that fit.
+    #[serde(default)]
+    pub workers_that_fit: Option<u64>,
+    /// `slow_leak`: what each request leaves behind, bytes; an estimate.
+    #[serde(default)]
+    pub leak_bytes_per_request: Option<f64>,
+    /// `slow_leak`: requests in which that was watched.
+    #[serde(default)]
+    pub leak_requests: Option<u64>,
+    /// `slow_leak`: the pm.max_requests that keeps the pool below its limit; an estimate.
+    #[serde(default)]
+    pub max_requests: Option<u64>,
+}
+
+/// What is wrong with a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Diagnosis {
+    /// One worker or a few hold most of its memory.
+    RunawayWorker,
+    /// Many moderate workers are too many.
+    PoolTooLarge,
+    /// Every request leaves something behind.
+    SlowLeak,
+    /// It looks large, because its workers share memory: no problem.
+    SharedMemory,
+}
+
+/// A worker of a pool.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PoolWorker {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Anon + swap.
+    pub used_bytes: u64,
+    /// What it does; null = nothing, or not read.
+    pub request: Option<Request>,
 }
 
 /// A limit and what is left of it.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Limit {
     /// Which limit.
     pub kind: ScopeKind,
-    /// Path of the cgroup; null for the host.
+    /// Path of the cgroup; null for the host, and for PHP's memory_limit.
     pub path: Option<Arc<str>>,
     /// The limit; for the host MemTotal + SwapTotal.
     pub bytes: u64,
@@ -139,6 +237,9 @@ pub struct Culprit {
     pub share: f64,
     /// Length of the window, s: the short one, or the time since it was first seen.
     pub window_s: f64,
+    /// What a PHP process did when it was last looked into.
+    #[serde(default)]
+    pub request: Option<Request>,
 }
 
 /// A kill is seldom alone.

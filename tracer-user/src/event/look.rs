@@ -96,7 +96,7 @@ pub struct Memory {
 
 /// A function call, an include, or the script itself. Since 8.4 PHP calls some of its own functions
 /// (str_replace, preg_replace …) without a frame: the line that calls them is then the innermost.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Frame {
     /// Class of a method.
     pub class: Option<Arc<str>>,

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use finding::{
-    Cascade, Culprit, Evidence, Finding, FindingKind, Limit, Runaway, Severity, Subject, Verdict,
+    Cascade, Culprit, Diagnosis, Evidence, Finding, FindingKind, Limit, PoolDiagnosis, PoolWorker,
+    Runaway, Severity, Spot, Subject, Verdict,
 };
 
 /// Name and version of the trace format.
@@ -408,7 +409,7 @@ pub struct OomScope {
 }
 
 /// Kinds of OOM scope.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ScopeKind {
     /// A memory cgroup's limit.
@@ -417,7 +418,10 @@ pub enum ScopeKind {
     Host,
     /// A cpuset or memory policy.
     Cpuset,
+    /// PHP's own memory_limit.
+    Php,
     /// It could not be found out.
+    #[default]
     Unknown,
 }
 

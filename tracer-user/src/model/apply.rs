@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use super::gauge::Gauge;
+use super::pools::PoolKey;
 use super::process::{Baseline, NO_NODE, Process};
 use super::roster::Known;
 use super::{Model, REPORT_NS};
+use crate::event::look::Look;
 use crate::event::{
     self, CgroupMove, Event, Growth, Header, Pressure, ProcessCause, ProcessKey, RequestEdge,
     Stamped,
@@ -27,6 +29,7 @@ impl Model {
             Event::Request(edge) => self.request_edge(t_ns, edge),
             Event::Cgroup(cgroup) => self.cgroup_state(t_ns, cgroup),
             Event::Process(process) => self.process_state(t_ns, process),
+            Event::Php(look) => self.look(t_ns, look),
             Event::Exit(exit) => {
                 let key = ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns };
                 if let Known::Living(slot) = self.roster.locate(&key) {
@@ -41,7 +44,6 @@ impl Model {
             // The sizes of an OOM kill's victims stand in its event; they are no growth reports.
             Event::Oom(_)
             | Event::Stall(_)
-            | Event::Php(_)
             | Event::Signal(_)
             | Event::Finding(_)
             | Event::Lost(_)
@@ -108,7 +110,7 @@ impl Model {
             ProcessCause::Fork => self.roster.by_tgid(state.ppid).map(Process::private_bytes),
             _ => None,
         };
-        let Self { roster, names, .. } = self;
+        let Self { roster, names, pools, .. } = self;
         let Some(process) = roster.get_mut(slot) else { return };
         if is_exec {
             process.exec(t_ns);
@@ -125,12 +127,28 @@ impl Model {
         if is_exec || state.cmdline.is_some() {
             process.cmdline = state.cmdline.as_ref().map(|text| names.get(text));
         }
+        let before = PoolKey::of(process);
         process.php = state.php.as_ref().map(|php| event::Php {
             sapi: names.get(&php.sapi),
             pool: php.pool.as_ref().map(|text| names.get(text)),
             master_tgid: php.master_tgid,
             version: php.version.as_ref().map(|text| names.get(text)),
         });
+        let now = PoolKey::of(process);
+        if before != now {
+            pools.leave(before.as_ref(), slot);
+            pools.join(now, slot);
+        }
+    }
+
+    /// A look at a process that is not known, or no longer, tells nothing.
+    fn look(&mut self, t_ns: u64, look: &Look) {
+        self.looks = true;
+        let Known::Living(slot) = self.roster.locate(&look.key()) else { return };
+        let Some(process) = self.roster.get_mut(slot) else { return };
+        let bytes = process.private_bytes();
+        let insight = process.insight.get_or_insert_default();
+        insight.take(t_ns, look, bytes, &mut self.names, &mut self.requests);
     }
 
     fn cgroup_move(&mut self, t_ns: u64, moved: &CgroupMove) {
@@ -229,6 +247,11 @@ impl Model {
     fn bury(&mut self, slot: u32, t_ns: u64) {
         self.leave_gauges(slot);
         if let Some(process) = self.roster.get_mut(slot) {
+            self.pools.leave(PoolKey::of(process).as_ref(), slot);
+            let bytes = process.private_bytes();
+            if let Some(insight) = &mut process.insight {
+                insight.ended(process.key, t_ns, bytes, &mut self.requests);
+            }
             self.tree.release(process.node);
             process.node = NO_NODE;
             process.refreshed = false;

@@ -8,6 +8,8 @@ mod growers;
 mod history;
 mod host;
 mod intern;
+mod php;
+mod pools;
 mod process;
 mod roster;
 mod scope;
@@ -20,6 +22,8 @@ mod trend;
 
 pub use cgroup::{Cgroup, is_below};
 pub use host::Host;
+pub use php::{Insight, Leak, MemoryLimit, RequestGrowth, RequestKind};
+pub use pools::Pool;
 pub use process::Process;
 pub use roster::Exited;
 pub use scope::Scope;
@@ -31,6 +35,8 @@ use std::sync::Arc;
 use crate::event::{Config, ProcessKey, ScopeKind};
 use gauge::Gauge;
 use intern::Interner;
+use php::Requests;
+use pools::Pools;
 use process::NO_NODE;
 use roster::{Known, Roster};
 use tree::Tree;
@@ -47,6 +53,10 @@ pub struct Model {
     host: Host,
     host_gauge: Gauge,
     names: Interner,
+    pools: Pools,
+    requests: Requests,
+    /// PHP processes are looked into: what one does will be known.
+    looks: bool,
     /// Time within which a changed process is reported.
     report_ns: u64,
     /// Time within which cgroups and host are reported.
@@ -59,9 +69,9 @@ pub struct Model {
 /// The limit that a process is closest to.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Forecast {
-    /// Memcg or host.
+    /// Memcg, host or PHP's memory_limit.
     pub kind: ScopeKind,
-    /// Path of the cgroup; None for the host.
+    /// Path of the cgroup; None for the others.
     pub path: Option<Arc<str>>,
     /// The limit.
     pub limit_bytes: u64,
@@ -84,6 +94,9 @@ impl Model {
             host: Host::default(),
             host_gauge: Gauge::default(),
             names: Interner::default(),
+            pools: Pools::default(),
+            requests: Requests::default(),
+            looks: false,
             report_ns: REPORT_NS,
             tick_ns: config.interval_ns.clamp(REPORT_NS, 60 * REPORT_NS),
             moving: Vec::new(),
@@ -167,14 +180,57 @@ impl Model {
             .chain(Scope::host(self, &self.host_gauge))
     }
 
+    /// PHP pools that have workers, in no order.
+    pub fn pools(&self) -> impl Iterator<Item = Pool<'_>> {
+        self.pools.iter(&self.roster)
+    }
+
+    /// Growth by kind of request, in no order.
+    pub fn requests(&self) -> impl Iterator<Item = (&RequestKind, &RequestGrowth)> {
+        self.requests.iter()
+    }
+
+    /// Growth of PHP processes that counts towards no kind of request, bytes.
+    pub fn unattributed_bytes(&self) -> u64 {
+        self.requests.unattributed_bytes()
+    }
+
+    /// Whether PHP processes are looked into, so that what one does will be known soon.
+    pub fn takes_looks(&self) -> bool {
+        self.looks
+    }
+
     /// The limit that this process will meet first, or, when nothing grows, the one with the least
     /// room left.
     pub fn forecast(&self, process: &Process) -> Option<Forecast> {
-        let nearness = |forecast: &Forecast| {
-            (forecast.eta_s.unwrap_or(f64::INFINITY), forecast.headroom_bytes as f64)
-        };
-        self.limits_of(process).map(|scope| scope.forecast()).min_by(|a, b| {
-            nearness(a).partial_cmp(&nearness(b)).unwrap_or(std::cmp::Ordering::Equal)
+        let all = self.shared_forecast(process).into_iter().chain(self.memory_limit(process));
+        all.min_by(Forecast::nearer)
+    }
+
+    /// The same of the limits that it shares with others: cgroups and host.
+    pub fn shared_forecast(&self, process: &Process) -> Option<Forecast> {
+        self.limits_of(process).map(|scope| scope.forecast()).min_by(Forecast::nearer)
+    }
+
+    /// When a PHP process will meet its own memory_limit. None = no PHP, no limit, or not known.
+    pub fn memory_limit(&self, process: &Process) -> Option<Forecast> {
+        let MemoryLimit { limit_bytes, headroom_bytes } = process.memory_limit()?;
+        let rate_bytes_per_s = process.rate_at(self.now_ns);
+        Some(Forecast {
+            kind: ScopeKind::Php,
+            path: None,
+            limit_bytes,
+            headroom_bytes,
+            rate_bytes_per_s,
+            eta_s: eta_s(headroom_bytes, rate_bytes_per_s),
         })
+    }
+}
+
+impl Forecast {
+    /// Orders by time left, and then by room left.
+    pub fn nearer(&self, other: &Self) -> std::cmp::Ordering {
+        let time = |forecast: &Self| forecast.eta_s.unwrap_or(f64::INFINITY);
+        time(self).total_cmp(&time(other)).then(self.headroom_bytes.cmp(&other.headroom_bytes))
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::php::{Insight, MemoryLimit};
 use super::trend::Trend;
 use crate::event::{Growth, Php, ProcessKey};
 
@@ -27,6 +28,8 @@ pub struct Process {
     pub cgroup: Option<Arc<str>>,
     /// PHP, if it is.
     pub php: Option<Php>,
+    /// What looks into it told, if it is PHP and was looked into.
+    pub insight: Option<Box<Insight>>,
     /// Its last growth event.
     pub memory: Growth,
     /// Growth of anon + swap over the recent past, bytes per second; negative = shrinks. As of the
@@ -66,6 +69,7 @@ impl Process {
             uid: 0,
             cgroup: None,
             php: None,
+            insight: None,
             memory: Growth { tgid: key.tgid, start_ns: key.start_ns, ..Growth::default() },
             rate_bytes_per_s: 0.0,
             first_seen_ns: t_ns,
@@ -125,6 +129,11 @@ impl Process {
         self.trend.as_ref().map_or(0, |trend| trend.novel_bytes())
     }
 
+    /// How far PHP is from its memory_limit now; None = no PHP, not known, or unlimited.
+    pub fn memory_limit(&self) -> Option<MemoryLimit> {
+        self.insight.as_ref()?.memory_limit(self.private_bytes())
+    }
+
     /// What it grew since it was first seen when it has `bytes` now.
     pub fn grown_since_seen(&self, bytes: u64) -> u64 {
         match self.baseline {
@@ -169,6 +178,9 @@ impl Process {
             trend.observe(last_ns, before, report_ns);
             self.trend = Some(Box::new(trend));
         }
+        if let Some(insight) = &mut self.insight {
+            insight.grown(bytes);
+        }
         if let Some(trend) = &mut self.trend {
             trend.observe(t_ns, bytes, report_ns);
             self.rate_bytes_per_s = trend.rate(t_ns, report_ns);
@@ -182,6 +194,7 @@ impl Process {
         (memory.anon_bytes, memory.file_bytes, memory.shmem_bytes, memory.swap_bytes) =
             (0, 0, 0, 0);
         self.trend = None;
+        self.insight = None;
         self.rate_bytes_per_s = 0.0;
         self.baseline = Baseline::Assumed;
         self.first_seen_ns = t_ns;

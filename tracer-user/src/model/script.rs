@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::Model;
 use crate::detect::{self, Detector};
+use crate::event::look::{Activity, Frame, Look, Request};
 use crate::event::{
     Cgroup, Config, Event, Exit, Finding, FindingKind, Growth, Header, Oom, OomScope, Party, Php,
     Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Stamped, Tick, Victim,
@@ -23,6 +24,24 @@ pub(crate) struct Script {
 /// The key that all processes of a script have: they start with the host.
 pub(crate) fn key(tgid: u32) -> ProcessKey {
     ProcessKey { tgid, start_ns: 10_000_000 }
+}
+
+/// Makes a look one in the middle of a request that has run for some time, in a line of `load()`.
+pub(crate) fn in_request(look: &mut Look, uri: &str, elapsed: f64, line: u32) {
+    look.activity = Activity::Request;
+    look.request = Some(Request {
+        method: Some(Arc::from("GET")),
+        uri: Some(Arc::from(uri)),
+        script: Some(Arc::from("/srv/index.php")),
+        elapsed_ns: Some((elapsed * 1e9) as u64),
+        ..Request::default()
+    });
+    look.stack = vec![Frame {
+        class: Some(Arc::from("App\\Import")),
+        function: Some(Arc::from("load")),
+        file: Some(Arc::from("/srv/Import.php")),
+        line: Some(line),
+    }];
 }
 
 pub(crate) fn bytes(mib: f64) -> u64 {
@@ -135,6 +154,19 @@ impl Script {
             anon_bytes: bytes(mib),
             ..Growth::default()
         }));
+    }
+
+    /// A look at a worker of pool `www`.
+    pub fn look(&mut self, tgid: u32, change: impl FnOnce(&mut Look)) {
+        let mut look = Look::new(tgid, key(tgid).start_ns);
+        look.pool = Some(Arc::from("www"));
+        change(&mut look);
+        self.feed(Event::Php(Box::new(look)));
+    }
+
+    /// The same, [`in_request`].
+    pub fn look_in_request(&mut self, tgid: u32, uri: &str, elapsed: f64, line: u32) {
+        self.look(tgid, |look| in_request(look, uri, elapsed, line));
     }
 
     pub fn exit(&mut self, tgid: u32) {

@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use super::script::{MIB, Script, bytes, key};
 use super::*;
+use crate::event::look::{Activity, Frame, Look, Memory, Request};
 use crate::event::{
     self, Cgroup as CgroupEvent, CgroupGone, CgroupMove, Event, Evidence, Exit, Growth, Oom,
     OomScope, Party, Pressure, ProcessCause, Stall, StallKind, Tick, Victim,
@@ -281,12 +282,38 @@ impl Random {
         (self.below(3) > 0).then_some(value)
     }
 
+    fn look(&mut self, tgid: u32, start_ns: u64, text: &Arc<str>) -> Look {
+        let mut look = Look::new(tgid, start_ns);
+        look.activity =
+            [Activity::Request, Activity::Idle, Activity::Unknown][self.below(3) as usize];
+        let requests = self.next() >> self.below(64);
+        look.requests = self.maybe(requests);
+        look.pool = self.maybe(Arc::clone(text));
+        let elapsed_ns = self.next() >> self.below(64);
+        let request = Request {
+            uri: self.maybe(Arc::clone(text)),
+            elapsed_ns: self.maybe(elapsed_ns),
+            ..Request::default()
+        };
+        look.request = self.maybe(request);
+        let memory = Memory {
+            used_bytes: self.bytes(),
+            real_bytes: self.bytes(),
+            real_peak_bytes: 0,
+            limit_bytes: Some(self.bytes()),
+        };
+        look.memory = self.maybe(memory);
+        let frame = Frame { file: self.maybe(Arc::clone(text)), ..Frame::default() };
+        look.stack = vec![frame; self.below(200) as usize];
+        look
+    }
+
     fn event(&mut self) -> Event {
         let (tgid, start_ns) = self.key();
         let path = self.path();
         let comm: Arc<str> = Arc::from(["php-fpm8.2", "", "\x1b]0;x\x07"][self.below(3) as usize]);
         let party = Party { tgid, start_ns, comm: Arc::clone(&comm), cgroup: Some(path.clone()) };
-        match self.below(40) {
+        match self.below(44) {
             0 => Event::Exit(Exit { tgid, start_ns, code: None, signal: None, peak_bytes: None }),
             1..4 => {
                 let causes = [
@@ -370,6 +397,7 @@ impl Random {
                 kind: StallKind::Direct,
                 duration_ns: self.next(),
             }),
+            15..19 => Event::Php(Box::new(self.look(tgid, start_ns, &path))),
             _ => Event::Growth(Growth {
                 tgid,
                 start_ns,
@@ -383,7 +411,7 @@ impl Random {
 
 #[test]
 fn events_that_make_no_sense_do_no_harm() {
-    let mut kinds = [0; 2];
+    let mut kinds = [0; 3];
     for seed in 1..=60 {
         let mut random = Random(seed * 0x9e37_79b9);
         let mut script = Script::new();
@@ -423,11 +451,16 @@ fn events_that_make_no_sense_do_no_harm() {
                     .flat_map(|culprit| [culprit.share, culprit.window_s])
                     .chain([e.cascade.since_s])
                     .collect(),
+                Evidence::Pool(e) => e.leak_bytes_per_request.into_iter().collect(),
             };
-            kinds[usize::from(matches!(finding.evidence, Evidence::Runaway(_)))] += 1;
+            kinds[match finding.evidence {
+                Evidence::Runaway(_) => 0,
+                Evidence::OomVerdict(_) => 1,
+                Evidence::Pool(_) => 2,
+            }] += 1;
             assert!(numbers.iter().all(|n| n.is_finite() && *n >= 0.0), "{finding:?}");
             assert!(!finding.summary.chars().any(|c| c.is_control() || c == '\u{202e}'));
         }
     }
-    assert!(kinds.iter().all(|n| *n > 10), "the garbage must reach both detectors: {kinds:?}");
+    assert!(kinds.iter().all(|n| *n > 10), "the garbage must reach every detector: {kinds:?}");
 }

@@ -39,7 +39,12 @@ impl Filter {
 
     /// Whether everything is shown.
     pub fn is_empty(&self) -> bool {
-        self.comm.is_none() && self.tgid.is_empty() && self.cgroup.is_none() && !self.php
+        self.shows_all_php() && !self.php
+    }
+
+    /// Whether every PHP process is shown.
+    pub fn shows_all_php(&self) -> bool {
+        self.comm.is_none() && self.tgid.is_empty() && self.cgroup.is_none()
     }
 
     /// Whether a process with these properties is shown.

@@ -87,6 +87,42 @@ mod tests {
     }
 
     #[test]
+    fn looks_into_php_go_out_with_their_process() {
+        let mut script = crate::model::script::Script::new();
+        script.worker(4, "www", "/web");
+        let mut look = crate::event::look::Look::new(4, crate::model::script::key(4).start_ns);
+        crate::model::script::in_request(&mut look, "/a\x1b", 0.5, 7);
+        let looked = Stamped { t_ns: 1, wall_ns: 2, event: Event::Php(Box::new(look)) };
+        let found = Event::Process(crate::event::Process {
+            tgid: 4,
+            start_ns: crate::model::script::key(4).start_ns,
+            ppid: 1,
+            comm: "php-fpm".into(),
+            cmdline: None,
+            exe: None,
+            uid: 33,
+            cgroup: Some("/web".into()),
+            php: None,
+            cause: crate::event::ProcessCause::Found,
+        });
+        let found = Stamped { t_ns: 1, wall_ns: 2, event: found };
+        for (tgid, lines) in [(4, 2), (5, 0)] {
+            let only = crate::event::Filters { tgid: vec![tgid], ..Default::default() };
+            let mut written = Vec::new();
+            let mut sink = Json::new(&mut written, Filter::new(&only).unwrap());
+            sink.event(&script.model, &found).unwrap();
+            sink.event(&script.model, &looked).unwrap();
+            sink.finish().unwrap();
+            let written: Vec<_> = written
+                .split_inclusive(|byte| *byte == b'\n')
+                .map(|l| decode(l).unwrap())
+                .collect();
+            assert_eq!(written.len(), lines);
+            assert!(written.last().is_none_or(|last| *last == looked));
+        }
+    }
+
+    #[test]
     fn a_reader_that_went_away_is_no_failure() {
         struct Gone;
         impl Write for Gone {

@@ -4,6 +4,7 @@
 pub mod filter;
 pub mod json;
 pub mod plain;
+mod requests;
 pub mod table;
 pub mod trace_file;
 

@@ -1,11 +1,11 @@
 //! Plain lines on the standard output: one for each finding, one for each tick, one for each loss,
-//! and totals at the end. For terminals without a table, logs and pipes.
+//! and growth by request and totals at the end. For terminals without a table, logs and pipes.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use super::filter::Filter;
-use super::{Sink, SinkError};
+use super::{Sink, SinkError, requests};
 use crate::event::{End, Event, Finding, Lost, Severity, Stamped};
 use crate::model::{Cgroup, Forecast, Model, Process};
 use crate::text::{self, printable};
@@ -75,6 +75,9 @@ impl<W: Write> Sink for Plain<W> {
             }
             Event::Lost(lost) => self.print(at.wall_ns, &lost_text(lost), Some(Severity::Warning)),
             Event::End(end) => {
+                for line in requests::summary(model, &self.filter) {
+                    self.print(at.wall_ns, &format!("grown     {line}"), None)?;
+                }
                 let text = end_text(end, self.findings);
                 self.print(at.wall_ns, &text, None)
             }
@@ -193,7 +196,7 @@ mod tests {
             severity: Severity::Critical,
             subject: None,
             summary: summary.to_owned(),
-            evidence: Evidence::Runaway(Runaway {
+            evidence: Evidence::Runaway(Box::new(Runaway {
                 rate_bytes_per_s: 1.0,
                 limit_rate_bytes_per_s: 1.0,
                 used_bytes: 1,
@@ -202,7 +205,8 @@ mod tests {
                 share: 1.0,
                 limit,
                 eta_s: 1.0,
-            }),
+                ..Runaway::default()
+            })),
         }))
     }
 
@@ -242,6 +246,26 @@ mod tests {
         let text = printed(&[finding(hostile), lost, end], false);
         assert_eq!(text.lines().count(), 3);
         assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'));
+    }
+
+    #[test]
+    fn growth_by_request_comes_before_the_end() {
+        let mut script = crate::model::script::Script::new();
+        script.worker(4, "www", "/web");
+        script.size(4, 10.0);
+        script.look(4, |look| look.activity = crate::event::look::Activity::Idle);
+        script.wait(1.0).size(4, 40.0);
+        script.look_in_request(4, "/orders/17/export", 0.5, 7);
+        let mut out = Vec::new();
+        let mut sink = Plain::new(&mut out, Filter::default(), false);
+        let end = Event::End(End { reason: "signal".to_owned(), events: 4, lost: 0 });
+        sink.event(&script.model, &Stamped { t_ns: 1, wall_ns: 0, event: end }).unwrap();
+        assert_eq!(
+            String::from_utf8(out).unwrap(),
+            "00:00:00Z  grown     30.0 MiB in 1 request: GET /orders/{n}/export, pool www, \
+             /srv/index.php\n\
+             00:00:00Z  end       signal: 4 events, 0 findings, 0 records lost\n"
+        );
     }
 
     #[test]

@@ -1,2 +1,2 @@
 <?php
-while (true) { $GLOBALS['held'][] = str_repeat('x', 65536); usleep(4000); } // LEAK
+while (true) { $GLOBALS['held'][] = str_repeat('x', mt_rand(60000, 65536)); usleep(4000); } // LEAK

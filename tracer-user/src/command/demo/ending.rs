@@ -69,6 +69,7 @@ mod tests {
             grown_bytes: 150 << 20,
             share: 1.0,
             window_s: 60.0,
+            request: None,
         });
         Seen {
             warning: Some(Warning { t_ns: 2_000_000_000, eta_s: 5.0 }),

@@ -2,7 +2,7 @@
 
 use std::io::{self, Write};
 
-use super::Worker;
+use super::{Silent, Worker};
 use crate::php::{Activity, Frame, Memory, Role};
 use crate::text::{bytes, columns, fit, printable, seconds};
 
@@ -10,8 +10,8 @@ use crate::text::{bytes, columns, fit, printable, seconds};
 const CELL_COLUMNS: usize = 24;
 
 /// A line for each worker, the innermost PHP line below it.
-pub fn all(out: &mut impl Write, workers: &[Worker], silent: &[u32]) -> io::Result<()> {
-    if workers.is_empty() && silent.is_empty() {
+pub fn all(out: &mut impl Write, workers: &[Worker], silent: &Silent) -> io::Result<()> {
+    if workers.is_empty() && silence(silent).is_none() {
         return writeln!(out, "No PHP worker runs here.");
     }
     let heads = ["TGID", "POOL", "PHP", "ANON+SWAP", "PHP TOOK", "LIMIT", "FOR", "DOES"];
@@ -40,10 +40,18 @@ pub fn all(out: &mut impl Write, workers: &[Worker], silent: &[u32]) -> io::Resu
 }
 
 /// Who did not answer.
-pub fn silence(silent: &[u32]) -> Option<String> {
-    let names: Vec<String> = silent.iter().map(u32::to_string).collect();
-    (!names.is_empty())
-        .then(|| format!("No answer in time, held up in the kernel: {}", names.join(", ")))
+pub fn silence(silent: &Silent) -> Option<String> {
+    let names: Vec<String> = silent.held_up.iter().map(u32::to_string).collect();
+    let held_up = match &names[..] {
+        [] => None,
+        names => Some(format!("No answer in time from {}.", names.join(", "))),
+    };
+    let not_reached = match silent.not_reached {
+        0 => None,
+        more => Some(format!("No time was left to look whether {more} more processes are PHP.")),
+    };
+    let lines: Vec<String> = held_up.into_iter().chain(not_reached).collect();
+    (!lines.is_empty()).then(|| lines.join(" "))
 }
 
 fn line(out: &mut impl Write, cells: &[String; 8], widths: &[usize; 8]) -> io::Result<()> {
@@ -299,7 +307,8 @@ mod tests {
         let mut swapped = worker(None, 7);
         swapped.look.activity = Activity::Unknown;
         swapped.look.miss(Part::Request, Reason::SwappedOut);
-        let shown = text(|out| all(out, &[busy(), swapped, worker(Some("b"), 5)], &[7, 8]));
+        let stuck = Silent { held_up: vec![7, 8], not_reached: 3 };
+        let shown = text(|out| all(out, &[busy(), swapped, worker(Some("b"), 5)], &stuck));
         assert_eq!(
             shown,
             "\x20TGID  POOL  PHP     ANON+SWAP  PHP TOOK    LIMIT   FOR  DOES
@@ -310,9 +319,9 @@ mod tests {
                                                          (no request: not in memory (swapped out); reading it \
 would add to the pressure)
 14170  b     8.2.36    5.0 MiB         ?        ?        idle
-No answer in time, held up in the kernel: 7, 8
+No answer in time from 7, 8. No time was left to look whether 3 more processes are PHP.
 "
         );
-        assert_eq!(text(|out| all(out, &[], &[])), "No PHP worker runs here.\n");
+        assert_eq!(text(|out| all(out, &[], &Silent::default())), "No PHP worker runs here.\n");
     }
 }

@@ -8,7 +8,7 @@ use crate::model::script::{MIB, Script, bytes, key, memcg};
 fn evidence(finding: &Finding) -> &Verdict {
     match &finding.evidence {
         Evidence::OomVerdict(verdict) => verdict,
-        Evidence::Runaway(_) => panic!("no verdict: {finding:?}"),
+        _ => panic!("no verdict: {finding:?}"),
     }
 }
 

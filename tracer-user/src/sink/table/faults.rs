@@ -51,7 +51,8 @@ impl MajorFaults {
 #[cfg(test)]
 mod tests {
     use super::super::read::Standing;
-    use super::super::view::{State, choose, tests::candidate};
+    use super::super::state::State;
+    use super::super::view::{choose, tests::candidate};
     use super::*;
 
     #[test]

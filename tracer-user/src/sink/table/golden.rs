@@ -8,10 +8,14 @@ use ratatui::backend::TestBackend;
 use ratatui::buffer::Buffer;
 use ratatui::style::{Color, Modifier};
 
-use super::draw::{Theme, draw, rows_that_fit};
+use super::draw::{draw, rows_that_fit};
+use super::golden_php;
 use super::log::{Log, tests::finding};
-use super::read::{Candidate, CgroupGauge, HostGauge, Standing};
-use super::view::{Sort, State, View, choose, tests::candidate};
+use super::read::gauges::{CgroupGauge, HostGauge};
+use super::read::{Candidate, Standing};
+use super::state::{Sort, State, Subject};
+use super::theme::Theme;
+use super::view::{Page, Rows, View, choose, tests::candidate};
 use crate::event::Severity;
 
 const SECOND: i64 = 1_000_000_000;
@@ -64,25 +68,33 @@ fn processes() -> Vec<Candidate<'static>> {
     all
 }
 
-struct Shot {
-    width: u16,
-    height: u16,
-    state: State,
-    colour: bool,
+fn processes_page(state: &State) -> Page {
+    let all = processes().into_iter();
+    let (rows, first, matching) =
+        choose(all, |_| Standing::default(), state, state.offset, state.page);
+    Page { rows: Rows::Processes(rows), first, matching }
+}
+
+pub(super) struct Shot {
+    pub width: u16,
+    pub height: u16,
+    pub state: State,
+    pub colour: bool,
 }
 
 impl Shot {
-    fn of(width: u16, height: u16) -> Self {
+    pub(super) fn of(width: u16, height: u16) -> Self {
         Self { width, height, state: State::default(), colour: false }
     }
 
-    fn take(mut self) -> Buffer {
+    pub(super) fn take(mut self) -> Buffer {
         let mut terminal = Terminal::new(TestBackend::new(self.width, self.height)).unwrap();
         let area = terminal.get_frame().area();
-        self.state.page = rows_that_fit(area);
-        let all = processes().into_iter();
-        let (rows, first, matching) =
-            choose(all, |_| Standing::default(), &self.state, self.state.offset, self.state.page);
+        self.state.page = rows_that_fit(area, self.state.subject);
+        let page = match self.state.subject {
+            Subject::Processes => processes_page(&self.state),
+            Subject::Requests | Subject::Pools => golden_php::page(&self.state),
+        };
         let view = View {
             host: HostGauge {
                 used_bytes: 12 << 30,
@@ -100,9 +112,7 @@ impl Shot {
                 left_s: Some(3.2),
                 psi: Some((40.0, 22.0)),
             }),
-            rows,
-            first,
-            matching,
+            page,
         };
         let mut log = Log::default();
         log.lost = 17;
@@ -121,7 +131,7 @@ impl Shot {
     }
 }
 
-fn text(buffer: &Buffer) -> String {
+pub(super) fn text(buffer: &Buffer) -> String {
     let mut out = String::new();
     for y in 0..buffer.area.height {
         let mut line = String::new();
@@ -143,7 +153,7 @@ fn text(buffer: &Buffer) -> String {
 }
 
 #[track_caller]
-fn assert_golden(name: &str, shot: Shot) {
+pub(super) fn assert_golden(name: &str, shot: Shot) {
     let drawn = text(&shot.take());
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/sink/table/golden").join(name);
     if std::env::var_os("RAMPAGE_BLESS").is_some() {

@@ -2,16 +2,17 @@
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use super::view::State;
+use super::state::{State, Subject};
 
 /// Longest filter that can be typed, characters.
 const FILTER_CHARS: usize = 40;
 
 /// The keys, as the help shows them.
-pub(super) const HELP: [(&str, &str); 8] = [
-    ("s", "next order: rate, anon, swap, left, pid"),
-    ("r", "reverse the order"),
-    ("/", "show names that contain ... (Enter keeps, Esc clears)"),
+pub(super) const HELP: [(&str, &str); 9] = [
+    ("v Tab", "next view: processes, growth by request, pools"),
+    ("s", "processes: next order: rate, anon, swap, left, pid"),
+    ("r", "processes: reverse the order"),
+    ("/", "show names, requests with ... (Enter keeps, Esc clears)"),
     ("p", "pause the view; tracing goes on"),
     ("Up Down", "scroll by a line"),
     ("PgUp PgDn", "scroll by a page; Home, End"),
@@ -51,6 +52,14 @@ pub(super) fn press(state: &mut State, key: KeyEvent) -> Reaction {
     let page = state.page.max(1);
     match key.code {
         KeyCode::Char('q') | KeyCode::Esc => return Reaction::Quit,
+        KeyCode::Char('v') | KeyCode::Tab => {
+            state.subject = state.subject.next();
+            state.offset = 0;
+        }
+        // The other views have one order only.
+        KeyCode::Char('s' | 'r') if state.subject != Subject::Processes => {
+            return Reaction::Ignored;
+        }
         KeyCode::Char('s') => {
             state.sort = state.sort.next();
             state.offset = 0;
@@ -93,7 +102,7 @@ fn type_filter(state: &mut State, code: KeyCode) -> Reaction {
 
 #[cfg(test)]
 mod tests {
-    use super::super::view::Sort;
+    use super::super::state::Sort;
     use super::*;
 
     fn after(state: &mut State, keys: &[KeyCode]) -> Reaction {
@@ -114,6 +123,24 @@ mod tests {
         .take(5)
         .collect();
         assert_eq!(orders, [Sort::Anon, Sort::Swap, Sort::Left, Sort::Pid, Sort::Rate]);
+    }
+
+    #[test]
+    fn the_view_goes_round_and_only_processes_are_sorted() {
+        let mut state = State { offset: 7, ..State::default() };
+        after(&mut state, &[KeyCode::Char('v')]);
+        assert_eq!((state.subject, state.offset), (Subject::Requests, 0));
+        let before = state.clone();
+        for key in ['s', 'r'] {
+            assert_eq!(after(&mut state, &[KeyCode::Char(key)]), Reaction::Ignored);
+        }
+        assert_eq!(state, before);
+        after(&mut state, &[KeyCode::Tab]);
+        assert_eq!(state.subject, Subject::Pools);
+        after(&mut state, &[KeyCode::Char('v')]);
+        assert_eq!(state.subject, Subject::Processes);
+        after(&mut state, &[KeyCode::Char('/'), KeyCode::Char('v'), KeyCode::Tab]);
+        assert_eq!((state.filter.as_str(), state.subject), ("v", Subject::Processes));
     }
 
     #[test]

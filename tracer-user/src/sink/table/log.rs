@@ -65,7 +65,7 @@ pub(super) mod tests {
             severity,
             subject: None,
             summary: summary.to_owned(),
-            evidence: Evidence::Runaway(Runaway {
+            evidence: Evidence::Runaway(Box::new(Runaway {
                 rate_bytes_per_s: 1e6,
                 limit_rate_bytes_per_s: 1e6,
                 used_bytes: 1 << 20,
@@ -74,7 +74,8 @@ pub(super) mod tests {
                 share: 1.0,
                 limit,
                 eta_s: 1.0,
-            }),
+                ..Runaway::default()
+            })),
         }
     }
 

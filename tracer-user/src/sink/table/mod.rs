@@ -4,14 +4,24 @@
 mod columns;
 mod draw;
 mod faults;
+mod gauges;
 #[cfg(test)]
 mod golden;
+#[cfg(test)]
+mod golden_php;
 mod input;
 mod keys;
 mod log;
+mod pages;
+mod pools;
+mod processes;
 mod quantity;
 mod read;
+mod requests;
 mod screen;
+mod state;
+mod status;
+mod theme;
 mod top;
 mod view;
 
@@ -20,13 +30,14 @@ use std::time::{Duration, Instant};
 use ratatui::crossterm::event::Event as TerminalEvent;
 use tokio::sync::mpsc;
 
-use self::draw::Theme;
-use self::faults::MajorFaults;
 use self::input::Input;
 use self::keys::Reaction;
 use self::log::Log;
+use self::pages::Pages;
 use self::screen::Screen;
-use self::view::{PAUSED_ROWS, Row, State, View, choose};
+use self::state::State;
+use self::theme::Theme;
+use self::view::View;
 use super::filter::Filter;
 use super::{Sink, SinkError};
 use crate::event::{Event, Stamped};
@@ -43,13 +54,11 @@ pub struct TableSink {
     input: Input,
     control: mpsc::Sender<Control>,
     theme: Theme,
-    filter: Filter,
+    pages: Pages,
     state: State,
     view: View,
-    paused: Option<Vec<Row>>,
     log: Log,
     log_on_screen: Log,
-    faults: MajorFaults,
     dirty: bool,
     pressed: bool,
     quitting: bool,
@@ -71,13 +80,11 @@ impl TableSink {
             input: Input::spawn(control.clone())?,
             control,
             theme: Theme { colour },
-            filter,
+            pages: Pages::new(filter),
             state: State::default(),
             view: View::default(),
-            paused: None,
             log: Log::default(),
             log_on_screen: Log::default(),
-            faults: MajorFaults::default(),
             dirty: true,
             pressed: true,
             quitting: false,
@@ -124,56 +131,15 @@ impl TableSink {
     }
 
     fn draw(&mut self, model: &Model) -> std::io::Result<()> {
-        self.state.page = draw::rows_that_fit(self.screen.size()?);
+        self.state.page = draw::rows_that_fit(self.screen.size()?, self.state.subject);
         if !self.state.paused {
-            self.paused = None;
             self.log_on_screen.clone_from(&self.log);
-            self.look(model);
-        } else {
-            if self.paused.is_none() {
-                self.paused = Some(self.choose_live(model, 0, PAUSED_ROWS));
-            }
-            self.look_again();
         }
-        self.state.offset = self.view.first;
+        self.pages.turn(model, &self.state, &mut self.view);
+        self.state.offset = self.view.page.first;
         self.log_on_screen.lost = self.log.lost;
         let Self { screen, view, state, log_on_screen, theme, .. } = self;
         screen.draw(|frame| draw::draw(frame, view, state, log_on_screen, *theme))
-    }
-
-    /// The view of what is known now.
-    fn look(&mut self, model: &Model) {
-        let rows = self.choose_live(model, self.state.offset, self.state.page);
-        self.view.rows = rows;
-        self.view.host = read::host(model);
-        self.view.worst = read::worst_cgroup(model);
-    }
-
-    fn choose_live(&mut self, model: &Model, first: usize, count: usize) -> Vec<Row> {
-        let mut limits = read::Limits::of(model);
-        let shown = read::candidates(model).filter(|candidate| candidate.passes(&self.filter));
-        let (mut rows, first, matching) =
-            choose(shown, |candidate| limits.standing(candidate), &self.state, first, count);
-        self.faults.rate(&mut rows, model.now_ns());
-        self.view.first = first;
-        self.view.matching = matching;
-        rows
-    }
-
-    /// Another view of what was known when the pause began.
-    fn look_again(&mut self) {
-        let rows = self.paused.as_deref().unwrap_or_default();
-        let candidates = rows.iter().map(Row::candidate);
-        let (rows, first, matching) = choose(
-            candidates,
-            |candidate| candidate.standing.unwrap_or_default(),
-            &self.state,
-            self.state.offset,
-            self.state.page,
-        );
-        self.view.rows = rows;
-        self.view.first = first;
-        self.view.matching = matching;
     }
 }
 

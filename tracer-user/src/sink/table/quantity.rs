@@ -1,6 +1,6 @@
 //! How names and quantities look in a cell: short, of bounded width, and safe for a terminal.
 
-use crate::text::printable;
+use crate::text::{fit, printable};
 
 /// Bytes in at most five characters: `0`, `512K`, `1.5M`, `123M`, `4.0G`.
 pub(super) fn bytes(bytes: u64) -> String {
@@ -57,6 +57,16 @@ pub(super) fn time_of_day(wall_ns: i64) -> String {
 pub(super) fn clean(text: &str, chars: usize) -> String {
     let end = text.char_indices().nth(chars).map_or(text.len(), |(at, _)| at);
     printable(&text[..end]).into_owned()
+}
+
+/// The beginning of a text, with `..` for what was cut; `text` is clean.
+pub(super) fn head(text: &str, columns: usize) -> String {
+    if crate::text::columns(text) <= columns {
+        return text.to_owned();
+    }
+    let cut = fit(text, columns.saturating_sub(1));
+    let kept = cut.trim_end_matches('\u{2026}');
+    format!("{kept}..").chars().take(columns).collect()
 }
 
 /// The end of a path: whole components, with `..` for what was cut, or, when not even the last one

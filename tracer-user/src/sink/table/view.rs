@@ -1,8 +1,12 @@
-//! What is on the screen, as plain data: the state that keys change, and the rows chosen under it.
+//! What is on the screen, as plain data, and how processes are chosen for it.
 
 use std::cmp::Ordering;
 
-use super::read::{Candidate, CgroupGauge, HostGauge, Standing};
+use super::read::gauges::{CgroupGauge, HostGauge};
+use super::read::pools::PoolLine;
+use super::read::requests::RequestRow;
+use super::read::{Candidate, Standing};
+use super::state::{Sort, State};
 use super::top::Top;
 use crate::event::ProcessKey;
 
@@ -12,61 +16,6 @@ const NAME_CHARS: usize = 64;
 pub(super) const PATH_CHARS: usize = 512;
 /// Rows that a paused view keeps to scroll, sort and filter in.
 pub(super) const PAUSED_ROWS: usize = 500;
-
-/// What the rows are ordered by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Sort {
-    /// Growth, fastest first.
-    #[default]
-    Rate,
-    /// Anonymous memory, largest first.
-    Anon,
-    /// Swapped out, largest first.
-    Swap,
-    /// Time left, least first.
-    Left,
-    /// Process id, lowest first.
-    Pid,
-}
-
-impl Sort {
-    pub(super) fn next(self) -> Self {
-        match self {
-            Self::Rate => Self::Anon,
-            Self::Anon => Self::Swap,
-            Self::Swap => Self::Left,
-            Self::Left => Self::Pid,
-            Self::Pid => Self::Rate,
-        }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Rate => "rate",
-            Self::Anon => "anon",
-            Self::Swap => "swap",
-            Self::Left => "left",
-            Self::Pid => "pid",
-        }
-    }
-}
-
-/// What keys change.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub(super) struct State {
-    pub sort: Sort,
-    pub reversed: bool,
-    /// Names must contain this, whatever the case; empty = all.
-    pub filter: String,
-    /// The filter is being typed.
-    pub typing: bool,
-    pub help: bool,
-    pub paused: bool,
-    /// First row on the screen.
-    pub offset: usize,
-    /// Rows that fit on the screen, as last drawn.
-    pub page: usize,
-}
 
 /// One row.
 #[derive(Clone, Debug, PartialEq)]
@@ -122,12 +71,47 @@ impl Row {
 pub(super) struct View {
     pub host: HostGauge,
     pub worst: Option<CgroupGauge>,
-    /// The rows on the screen, in order.
-    pub rows: Vec<Row>,
+    pub page: Page,
+}
+
+/// The rows on the screen, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Page {
+    pub rows: Rows,
     /// Place of the first of them among all that match.
     pub first: usize,
-    /// Processes that match the filter.
+    /// How many match the filter.
     pub matching: usize,
+}
+
+/// Rows of what is shown.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Rows {
+    Processes(Vec<Row>),
+    Requests {
+        rows: Vec<RequestRow>,
+        /// Growth of PHP that no look could give to a request.
+        unattributed_bytes: u64,
+        /// PHP processes are looked into.
+        looks: bool,
+    },
+    Pools(Vec<PoolLine>),
+}
+
+impl Default for Rows {
+    fn default() -> Self {
+        Self::Processes(Vec::new())
+    }
+}
+
+impl Rows {
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Processes(rows) => rows.len(),
+            Self::Requests { rows, .. } => rows.len(),
+            Self::Pools(lines) => lines.len(),
+        }
+    }
 }
 
 /// Rows `first .. first + count` of those that match, in the order of `state`, and how many match.
@@ -192,7 +176,8 @@ fn order(a: &(f64, Candidate<'_>), b: &(f64, Candidate<'_>)) -> Ordering {
         .then(a.key.cmp(&b.key))
 }
 
-fn contains(name: &str, needle: &str) -> bool {
+/// Whether a name contains `needle`, which is in lower case.
+pub(super) fn contains(name: &str, needle: &str) -> bool {
     name.contains(needle) || name.to_lowercase().contains(needle)
 }
 

@@ -1,6 +1,7 @@
 //! Every type of event goes through a line and comes back as it was, whatever its strings hold.
 
 use super::*;
+use crate::event::look::*;
 use crate::event::*;
 use std::sync::Arc;
 
@@ -46,11 +47,43 @@ fn culprit(name: &str) -> Culprit {
         grown_bytes: 1 << 30,
         share: 0.1 + 0.2,
         window_s: 60.0,
+        request: look(name).request,
     }
 }
 
 fn scope(name: &str) -> OomScope {
     OomScope { kind: ScopeKind::Memcg, cgroup: Some(name.into()), limit_bytes: Some(1 << 28) }
+}
+
+fn look(name: &str) -> Look {
+    let text = || Some(Arc::from(name));
+    let mut look = Look::new(1, 2);
+    (look.sapi, look.version, look.pool) = (text(), text(), text());
+    (look.activity, look.requests, look.stack_cut) = (Activity::Request, Some(7), true);
+    look.request = Some(Request {
+        method: text(),
+        uri: text(),
+        uri_rewritten: true,
+        cut: true,
+        host: text(),
+        script: text(),
+        client: text(),
+        elapsed_ns: Some(3),
+    });
+    look.memory =
+        Some(Memory { used_bytes: 1, real_bytes: 2, real_peak_bytes: 3, limit_bytes: None });
+    look.stack = vec![
+        Frame { class: text(), function: text(), file: text(), line: Some(4) },
+        Frame::default(),
+    ];
+    for reason in [
+        Reason::SwappedOut,
+        Reason::Implausible { version: Arc::from(name) },
+        Reason::Machine { machine: 183 },
+    ] {
+        look.miss(Part::Stack, reason);
+    }
+    look
 }
 
 fn finding(name: &str, kind: FindingKind, evidence: Evidence) -> Event {
@@ -145,11 +178,12 @@ fn every_type(name: &str) -> Vec<Event> {
             trigger: party(name),
             victims: vec![victim(name), victim(name)],
         })),
+        Event::Php(Box::new(look(name))),
         Event::Exit(Exit { tgid: 1, start_ns: 2, code: None, signal: Some(9), peak_bytes: None }),
         finding(
             name,
             FindingKind::Runaway,
-            Evidence::Runaway(Runaway {
+            Evidence::Runaway(Box::new(Runaway {
                 rate_bytes_per_s: 2e7,
                 limit_rate_bytes_per_s: 2.5e7,
                 used_bytes: 1,
@@ -158,7 +192,8 @@ fn every_type(name: &str) -> Vec<Event> {
                 share: 2.0 / 3.0,
                 limit,
                 eta_s: 1e-9,
-            }),
+                ..Runaway::default()
+            })),
         ),
         finding(
             name,
@@ -172,6 +207,28 @@ fn every_type(name: &str) -> Vec<Event> {
                 window_s: 60.0,
                 limit: scope(name),
                 cascade: Cascade { number: 2, since_s: 0.7 },
+            }),
+        ),
+        finding(
+            name,
+            FindingKind::Pool,
+            Evidence::Pool(PoolDiagnosis {
+                diagnosis: Diagnosis::SlowLeak,
+                workers: 4,
+                used_bytes: 5,
+                median_bytes: 1,
+                shared_bytes: 0,
+                limit: Limit { path: Some(text.clone()), ..Limit::default() },
+                largest: vec![PoolWorker {
+                    tgid: 1,
+                    start_ns: 2,
+                    used_bytes: 3,
+                    request: look(name).request,
+                }],
+                workers_that_fit: None,
+                leak_bytes_per_request: Some(0.1),
+                leak_requests: Some(99),
+                max_requests: Some(7),
             }),
         ),
         Event::Lost(Lost { source: text, records: 4 }),

@@ -1,0 +1,191 @@
+//! `rampage php TGID --flame FILE`: the shares of growth are those of the code that grew, the file
+//! is there whatever ends the recording, and what cannot be done fails before it.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod binary;
+
+use std::fs;
+use std::io::Read as _;
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use tests::cgroup::MemoryCgroup;
+use tests::clock;
+use tests::php::{Manager, PhpFpm};
+
+const LIMIT_BYTES: u64 = 384 << 20;
+const URI: &[u8] = b"/grow;it?user=anna";
+
+/// Number of the line of flame.php with a mark.
+fn line(mark: &str) -> usize {
+    let text = include_str!("../php/look/flame.php");
+    text.lines().position(|line| line.ends_with(mark)).unwrap() + 1
+}
+
+/// A recording under way; killed when dropped.
+struct Recording(Child);
+
+impl Recording {
+    fn start(worker: u32, file: &Path, more: &[&str]) -> Result<Self> {
+        let mut command = binary::rampage();
+        command.args(["php", &worker.to_string(), "--flame"]).arg(file).args(more);
+        Ok(Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?))
+    }
+
+    /// Standard output, once it has ended well.
+    fn said(mut self) -> Result<String> {
+        let (mut said, mut problems) = (String::new(), String::new());
+        self.0.stdout.take().context("stdout")?.read_to_string(&mut said)?;
+        self.0.stderr.take().context("stderr")?.read_to_string(&mut problems)?;
+        let status = self.0.wait()?;
+        ensure!(status.success() && problems.is_empty(), "{status}: {problems}");
+        Ok(said)
+    }
+}
+
+impl Drop for Recording {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+/// Stacks and their bytes.
+fn folded(file: &Path) -> Result<Vec<(Vec<String>, u64)>> {
+    let text = fs::read_to_string(file)?;
+    let parse = |line: &str| {
+        let (stack, bytes) = line.rsplit_once(' ').context("no count")?;
+        Ok((stack.split(';').map(str::to_owned).collect(), bytes.parse()?))
+    };
+    text.lines().map(parse).collect()
+}
+
+/// Waits until a recording has begun.
+fn draft(folder: &Path) -> Result<()> {
+    clock::wait_for("the draft", Duration::from_secs(10), || {
+        Ok(fs::read_dir(folder)?.next().map(|_| ()))
+    })
+}
+
+fn send(tgid: u32, signal: i32) {
+    // SAFETY: kill has no memory effects; the process is a child of this test, or of its pool.
+    unsafe { libc::kill(tgid.cast_signed(), signal) };
+}
+
+#[test]
+fn shares_are_those_of_the_code_that_grew() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cgroup = MemoryCgroup::new("flame", LIMIT_BYTES)?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
+    let (request, worker) = fpm.ask_for_worker("GET", URI, "flame.php")?;
+    let (text, drawing) = (folder.path().join("a.folded"), folder.path().join("a.svg"));
+    let first = Recording::start(worker, &text, &["--duration", "8s"])?;
+    let second = Recording::start(worker, &drawing, &["--duration", "2s", "--show-query"])?;
+    let (said_of_drawing, said_of_text) = (second.said()?, first.said()?);
+    drop(request);
+
+    let stacks = folded(&text)?;
+    let script = fpm.script("flame.php").to_string_lossy().into_owned();
+    let all: u64 = stacks.iter().map(|(_, bytes)| bytes).sum();
+    let share = |frame: &str| {
+        let with = stacks.iter().filter(|(stack, _)| stack.iter().any(|one| one == frame));
+        with.map(|(_, bytes)| bytes).sum::<u64>() as f64 / all as f64
+    };
+    let wide = share(&format!("wide  {script}:{}", line("// WIDE")));
+    let narrow = share(&format!("Narrow::leak  {script}:{}", line("// NARROW")));
+    let caller = share(&format!("{script}:{}", line("// CALL")));
+    let root = share("GET /grow:it?user=…");
+    let shares = format!("wide {wide:.3} narrow {narrow:.3} caller {caller:.3} root {root:.3}");
+    println!("{shares}; {said_of_text}");
+    ensure!((wide - 0.8).abs() < 0.1 && (narrow - 0.2).abs() < 0.1, "{shares}: {stacks:#?}");
+    ensure!((caller - 0.8).abs() < 0.1 && root > 0.95, "{shares}: {stacks:#?}");
+    ensure!(all > 16 << 20, "{all} bytes: {said_of_text}");
+    for (stack, _) in &stacks {
+        let is_rooted = stack[0].starts_with("GET /grow:it") || stack[0].starts_with("(not read");
+        ensure!(is_rooted, "{stack:?}");
+    }
+    let head = format!("worker {worker} grew ");
+    ensure!(said_of_text.starts_with(&head) && said_of_text.contains("in 8.0 s; "));
+    ensure!(said_of_text.ends_with(&format!("stacks, in {}\n", text.display())), "{said_of_text}");
+    ensure!(said_of_drawing.starts_with(&head), "{said_of_drawing}");
+
+    let svg = fs::read_to_string(&drawing)?;
+    let options = roxmltree::ParsingOptions { allow_dtd: true, ..Default::default() };
+    let document = roxmltree::Document::parse_with_options(&svg, options)?;
+    let texts: Vec<&str> = document.descendants().filter_map(|node| node.text()).collect();
+    let has = |wanted: &str| texts.iter().any(|text| text.contains(wanted));
+    ensure!(has("GET /grow:it?user=anna (") && has(" bytes grown, "), "{texts:?}");
+    ensure!(has(&format!("wide  {script}:{} (", line("// WIDE"))), "{texts:?}");
+    ensure!(has(&format!("PHP worker {worker}: bytes grown in 2.0 s")), "{texts:?}");
+    ensure!(fs::read_dir(folder.path())?.count() == 2, "a draft is left");
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_ends_leaves_its_file() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cgroup = MemoryCgroup::new("flame", LIMIT_BYTES)?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
+    let (request, worker) = fpm.ask_for_worker("GET", URI, "function.php")?;
+    let file = folder.path().join("a.folded");
+    let recording = Recording::start(worker, &file, &[])?;
+    draft(folder.path())?;
+    std::thread::sleep(clock::patient(Duration::from_secs(2)));
+    send(worker, libc::SIGKILL);
+    let said = recording.said()?;
+    drop(request);
+    ensure!(said.contains(" s, until it ended; "), "{said}");
+    let stacks = folded(&file)?;
+    let (largest, bytes) = stacks.first().context("no stack")?;
+    ensure!(largest.iter().any(|frame| frame.starts_with("hoard  ")), "{stacks:?}");
+    ensure!(*bytes > 1 << 20, "{stacks:?}");
+    Ok(())
+}
+
+#[test]
+fn a_worker_that_does_not_grow_has_no_file() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cgroup = MemoryCgroup::new("flame", LIMIT_BYTES)?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
+    let worker = fpm.workers()?[0];
+    let file = folder.path().join("a.svg");
+    let recording = Recording::start(worker, &file, &[])?;
+    draft(folder.path())?;
+    std::thread::sleep(Duration::from_millis(500));
+    send(recording.0.id(), libc::SIGINT);
+    let said = recording.said()?;
+    ensure!(said.starts_with(&format!("worker {worker} did not grow in ")), "{said}");
+    ensure!(said.ends_with("a.svg was not written\n"), "{said}");
+    ensure!(fs::read_dir(folder.path())?.next().is_none(), "a file is left");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_done_fails_before_it_begins() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cgroup = MemoryCgroup::new("flame", LIMIT_BYTES)?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
+    let worker = fpm.workers()?[0].to_string();
+    let inside = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (good, text, gone) = (inside("a.svg"), inside("a.txt"), inside("gone/a.svg"));
+    let cases: [(&[&str], &str); 6] = [
+        (&[&worker, "--flame", &text], ".svg or .folded"),
+        (&["--flame", &good], "<TGID>"),
+        (&[&worker, "--flame", &good, "--json"], "cannot be used with"),
+        (&[&worker, "--duration", "1s"], "--flame <FILE>"),
+        (&[&worker, "--flame", &gone], "choose a file in a folder that exists"),
+        (&["1", "--flame", &good], "is not PHP"),
+    ];
+    binary::run(binary::rampage().arg("--version"));
+    let started = Instant::now();
+    for (arguments, wanted) in cases {
+        let (code, stdout, stderr) = binary::run(binary::rampage().arg("php").args(arguments));
+        ensure!(code == 2 && stdout.is_empty(), "{arguments:?}: {code}, {stdout}{stderr}");
+        ensure!(stderr.contains(wanted), "{arguments:?}: {stderr}");
+    }
+    ensure!(started.elapsed() < clock::patient(Duration::from_secs(5)), "one of them recorded");
+    ensure!(fs::read_dir(folder.path())?.next().is_none(), "a file is left");
+    Ok(())
+}
