@@ -67,6 +67,8 @@ features! {
     Kprobes = "kprobes", bpf::can_kprobe(HOOKED);
     /// Programs can be attached to the entry of a function by neither.
     NoEntries = "no-entries", !bpf::can_fentry(HOOKED) && !bpf::can_kprobe(HOOKED);
+    /// Programs can be attached to breakpoints in other programs.
+    Uprobes = "uprobes", Path::new("/sys/bus/event_source/devices/uprobe").exists();
     /// tracefs is mounted.
     Tracefs = "tracefs", Path::new("/sys/kernel/tracing/events/oom/mark_victim").exists();
     /// Nothing else runs here: all of its memory may be taken.

@@ -38,12 +38,14 @@ pub struct Setup {
     pub opcache: bool,
     /// PHP's own limit.
     pub memory_limit: &'static str,
+    /// The system's program is copied, so that no other process runs the same file.
+    pub copied: bool,
 }
 
 impl Setup {
     /// The system's, with opcache and a limit that is out of reach.
     pub fn system(manager: Manager) -> Self {
-        Self { release: None, manager, opcache: true, memory_limit: "8192M" }
+        Self { release: None, manager, opcache: true, memory_limit: "8192M", copied: false }
     }
 }
 
@@ -94,6 +96,11 @@ impl PhpFpm {
                     command.arg("-d").arg(format!("zend_extension={path}"));
                 }
                 command
+            }
+            None if setup.copied => {
+                let copy = folder.path().join("php-fpm8.2");
+                fs::copy(&program, &copy)?;
+                Command::new(copy)
             }
             None => Command::new(&program),
         };

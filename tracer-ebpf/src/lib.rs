@@ -34,8 +34,12 @@ pub mod kind {
     pub const CGROUP_PATH: u32 = 10;
     /// [`super::CgroupPathRecord`]: a process moved to another memory cgroup.
     pub const CGROUP_MOVE: u32 = 11;
+    /// [`super::ProcessRecord`]: its PHP begins a request.
+    pub const REQUEST_BEGIN: u32 = 12;
+    /// [`super::ProcessRecord`]: its PHP has ended a request, and given back what it took for it.
+    pub const REQUEST_END: u32 = 13;
     /// One more than the largest kind; the size of the per-kind counters.
-    pub const COUNT: u32 = 12;
+    pub const COUNT: u32 = 14;
 }
 
 /// Why a record was not delivered, or a measurement not made: index into the per-CPU `DROPS` map
@@ -102,11 +106,11 @@ pub struct Memory {
     pub swap_bytes: u64,
 }
 
-/// Growth, sweep, fork, exec and exit of a process.
+/// Growth, sweep, fork, exec and exit of a process, and the edges of its PHP requests.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProcessRecord {
-    /// `kind` is GROWTH, SWEEP, FORK, EXEC or EXIT.
+    /// `kind` is GROWTH, SWEEP, FORK, EXEC, EXIT, REQUEST_BEGIN or REQUEST_END.
     pub head: Head,
     /// The process.
     pub task: Task,
@@ -118,11 +122,12 @@ pub struct ProcessRecord {
     pub cgroup_id: u64,
     /// Its memory now; at EXIT what it had when its last thread ended, if that can still be read.
     pub memory: Memory,
-    /// Minor faults of all its threads, dead ones included.
+    /// Minor faults of all its threads, dead ones included; 0 at the edges of requests.
     pub minor_faults: u64,
     /// Major faults, likewise.
     pub major_faults: u64,
-    /// Time its threads were stalled in reclaim, ns, since the tracer knows it.
+    /// Time its threads were stalled in reclaim, ns, since the tracer knows it; 0 at the edges of
+    /// requests.
     pub stall_ns: u64,
     /// Highest resident set (anon + file + shmem) so far, bytes; 0 = unknown.
     pub peak_bytes: u64,

@@ -36,6 +36,8 @@ pub enum UsageError {
     Input { source: crate::source::replay::OpenError },
     #[error("--max-size: standard output cannot be rotated; give a file with -o")]
     RotateStdout,
+    #[error("--usdt: probes take kernel programs; leave out --source procfs")]
+    UsdtByPolling,
     #[error("man: there is no command {}; `rampage help` lists them", printable(name))]
     NoSuchCommand { name: String },
     #[error("there is no process {tgid}; `rampage php` lists the PHP workers")]
@@ -122,6 +124,10 @@ pub struct TraceArgs {
     /// Warn when a limit will be reached within this time.
     #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
     pub horizon: Duration,
+    /// Follow PHP's own request probes (USDT), where PHP has them: exact request boundaries, at about
+    /// 4 µs a request.
+    #[arg(long)]
+    pub usdt: bool,
     /// Bytes of the kernel's ring buffer, a power of two of pages.
     #[arg(long, value_name = "BYTES", default_value = "2M", value_parser = parse_ring, hide = true)]
     pub ring: u64,
@@ -392,6 +398,14 @@ impl FilterArgs {
 }
 
 impl TraceArgs {
+    /// Fails when this host or the source has not what is asked for.
+    pub fn check(&self) -> Result<(), UsageError> {
+        if self.usdt && self.source == SourceKind::Procfs {
+            return Err(UsageError::UsdtByPolling);
+        }
+        self.filters.check_host()
+    }
+
     /// Effective settings, as they stand in the header.
     pub fn config(&self) -> Config {
         Config {

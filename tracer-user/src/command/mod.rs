@@ -17,11 +17,11 @@ use crate::text::printable;
 pub fn execute(cli: &Cli) -> anyhow::Result<()> {
     match &cli.command {
         Command::Watch(args) => {
-            args.trace.filters.check_host()?;
+            args.trace.check()?;
             watch::execute(args, cli.verbose)
         }
         Command::Record(args) => {
-            args.trace.filters.check_host()?;
+            args.trace.check()?;
             record::execute(args, cli.verbose)
         }
         Command::Replay(args) => replay::execute(args, cli.verbose),

@@ -34,6 +34,7 @@ pub fn execute(args: &Record, verbose: u8) -> anyhow::Result<()> {
                 ring_bytes: args.trace.ring,
                 forbid: args.trace.forbid.clone(),
                 show,
+                usdt: args.trace.usdt,
                 verbose,
             };
             record(args, file, LiveSource::open(&options).map_err(Into::into))

@@ -33,6 +33,7 @@ pub fn execute(args: &Watch, verbose: u8) -> anyhow::Result<()> {
                     ring_bytes: args.trace.ring,
                     forbid: args.trace.forbid.clone(),
                     show,
+                    usdt: args.trace.usdt,
                     verbose,
                 })?;
                 watch(source, args, filter).await

@@ -50,6 +50,7 @@ pub enum Event {
     Process(Process),
     Growth(Growth),
     Php(Box<look::Look>),
+    Request(RequestEdge),
     Cgroup(Box<Cgroup>),
     CgroupMove(CgroupMove),
     CgroupGone(CgroupGone),
@@ -141,9 +142,9 @@ pub struct Filters {
 /// One hook of the kernel side, as `rampage doctor` shows it.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hook {
-    /// Subsystem: oom, growth, reclaim, cgroup, lifecycle, signals, sweep.
+    /// Subsystem and what is hooked: oom, growth, reclaim, cgroup, lifecycle, signals, sweep, php.
     pub name: String,
-    /// `tp_btf`, `fentry`, `raw_tracepoint`, `kprobe`, `iterator`, `procfs` or `none`.
+    /// `tp_btf`, `fentry`, `raw_tracepoint`, `kprobe`, `iterator`, `usdt`, `procfs` or `none`.
     pub mechanism: String,
     /// `attached`, `planned`, `degraded` or `missing`.
     pub state: String,
@@ -227,6 +228,35 @@ pub struct Growth {
     pub major_faults: u64,
     /// Time stalled in reclaim since it is traced, ns.
     pub stall_ns: u64,
+}
+
+/// PHP begins a request, or has ended one, and the memory of its process then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RequestEdge {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Which edge.
+    pub phase: RequestPhase,
+    /// Anonymous resident memory.
+    pub anon_bytes: u64,
+    /// File pages mapped.
+    pub file_bytes: u64,
+    /// Shared memory mapped.
+    pub shmem_bytes: u64,
+    /// Swapped out.
+    pub swap_bytes: u64,
+}
+
+/// Which edge of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestPhase {
+    /// Nothing was done for it yet.
+    Begin,
+    /// It is answered, and its memory is given back to PHP's memory manager.
+    End,
 }
 
 /// A memory cgroup: on creation, change and each tick while in use.
@@ -480,6 +510,13 @@ impl Growth {
     /// What growth is judged on: anon + swap, bytes.
     pub fn private_bytes(&self) -> u64 {
         self.anon_bytes.saturating_add(self.swap_bytes)
+    }
+}
+
+impl RequestEdge {
+    /// Identity.
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey { tgid: self.tgid, start_ns: self.start_ns }
     }
 }
 

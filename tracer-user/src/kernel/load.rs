@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
 use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
-use aya::programs::{BtfTracePoint, FEntry, Iter, KProbe, Program, RawTracePoint};
+use aya::programs::{BtfTracePoint, FEntry, Iter, KProbe, Program, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use bytes::BytesMut;
@@ -132,6 +132,24 @@ impl Kernel {
         Ok(Self { ebpf, ring, drops, control, logger, hooks, chunk: BytesMut::new() })
     }
 
+    /// Loads the programs for PHP's request probes, begin and end, which are not attached by the plan
+    /// but by [`Uprobes`](super::uprobe::Uprobes). The error says in one line what was refused.
+    pub fn request_programs(&mut self) -> anyhow::Result<[OwnedFd; 2]> {
+        let mut load = |name: &str| {
+            let program = self.ebpf.program_mut(name);
+            let program: &mut UProbe = program
+                .ok_or_else(|| anyhow::anyhow!("the object has no program {name}"))?
+                .try_into()?;
+            if let Err(error) = program.load() {
+                let error = anyhow::Error::from(error);
+                tracing::debug!("{name}: {error:#}");
+                anyhow::bail!("the kernel refused its program: {}", short(&error));
+            }
+            Ok(program.fd()?.as_fd().try_clone_to_owned()?)
+        };
+        Ok([load("request_begin")?, load("request_end")?])
+    }
+
     /// Whether there is a task iterator.
     pub fn can_sweep(&self) -> bool {
         self.hooks.iter().any(|hook| hook.mechanism == Mechanism::Iterator.name())
@@ -197,6 +215,7 @@ impl Kernel {
                 Program::RawTracePoint(program) => program.fd(),
                 Program::FEntry(program) => program.fd(),
                 Program::KProbe(program) => program.fd(),
+                Program::UProbe(program) => program.fd(),
                 Program::Iter(program) => program.fd(),
                 _ => return None,
             };

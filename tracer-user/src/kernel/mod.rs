@@ -9,6 +9,7 @@ pub mod plan;
 pub mod protect;
 pub mod record;
 mod refusal;
+pub mod uprobe;
 
 #[cfg(test)]
 mod recorded;

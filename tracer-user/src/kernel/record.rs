@@ -10,7 +10,7 @@ use tracer_ebpf::{
 #[derive(Debug)]
 #[expect(clippy::large_enum_variant, reason = "lives on the stack for one step of the decoder")]
 pub enum Record {
-    /// GROWTH, SWEEP, FORK, EXEC or EXIT.
+    /// GROWTH, SWEEP, FORK, EXEC, EXIT, REQUEST_BEGIN or REQUEST_END.
     Process(ProcessRecord),
     /// The OOM killer marked a thread.
     Oom(OomRecord),
@@ -39,9 +39,13 @@ impl Record {
     pub fn decode(bytes: &[u8]) -> Result<Self, BadRecord> {
         let kind = bytes.first_chunk().map_or(0, |kind| u32::from_ne_bytes(*kind));
         let decoded = match kind {
-            kind::GROWTH | kind::SWEEP | kind::FORK | kind::EXEC | kind::EXIT => {
-                plain(bytes).map(Self::Process)
-            }
+            kind::GROWTH
+            | kind::SWEEP
+            | kind::FORK
+            | kind::EXEC
+            | kind::EXIT
+            | kind::REQUEST_BEGIN
+            | kind::REQUEST_END => plain(bytes).map(Self::Process),
             kind::OOM => plain(bytes).map(Self::Oom),
             kind::SIGNAL => plain(bytes).map(Self::Signal),
             kind::STALL => plain(bytes).map(Self::Stall),

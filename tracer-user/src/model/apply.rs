@@ -9,7 +9,8 @@ use super::roster::Known;
 use super::{Model, REPORT_NS};
 use crate::event::look::Look;
 use crate::event::{
-    self, CgroupMove, Event, Growth, Header, Pressure, ProcessCause, ProcessKey, Stamped,
+    self, CgroupMove, Event, Growth, Header, Pressure, ProcessCause, ProcessKey, RequestEdge,
+    Stamped,
 };
 
 /// Rates of silent processes and cgroups are refreshed this often at most, ns.
@@ -25,6 +26,7 @@ impl Model {
         let t_ns = at.t_ns;
         match &at.event {
             Event::Growth(growth) => self.growth(t_ns, growth),
+            Event::Request(edge) => self.request_edge(t_ns, edge),
             Event::Cgroup(cgroup) => self.cgroup_state(t_ns, cgroup),
             Event::Process(process) => self.process_state(t_ns, process),
             Event::Php(look) => self.look(t_ns, look),
@@ -78,6 +80,21 @@ impl Model {
         };
         self.tree.for_chain(node, |node| take(&mut node.gauge));
         take(&mut self.host_gauge);
+    }
+
+    /// The memory at an edge of a request; faults and stalls stay as they were last told.
+    fn request_edge(&mut self, t_ns: u64, edge: &RequestEdge) {
+        let known = self.process(&edge.key()).map(|process| process.memory).unwrap_or_default();
+        let growth = Growth {
+            tgid: edge.tgid,
+            start_ns: edge.start_ns,
+            anon_bytes: edge.anon_bytes,
+            file_bytes: edge.file_bytes,
+            shmem_bytes: edge.shmem_bytes,
+            swap_bytes: edge.swap_bytes,
+            ..known
+        };
+        self.growth(t_ns, &growth);
     }
 
     fn process_state(&mut self, t_ns: u64, state: &event::Process) {

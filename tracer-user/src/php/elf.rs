@@ -64,12 +64,17 @@ struct Load {
 }
 
 /// A file of which only so much is read.
-struct Bounded {
+pub(super) struct Bounded {
     cache: ReadCache<File>,
     left: Cell<u64>,
 }
 
 impl Bounded {
+    /// At most this many bytes of `file`.
+    pub(super) fn new(file: &File, bytes: u64) -> io::Result<Self> {
+        Ok(Self { cache: ReadCache::new(file.try_clone()?), left: Cell::new(bytes) })
+    }
+
     fn spend(&self, bytes: u64) -> Result<(), ()> {
         self.left.set(self.left.get().checked_sub(bytes).ok_or(())?);
         Ok(())
@@ -109,8 +114,7 @@ struct Symbols {
 impl Build {
     /// Reads a program or a library.
     pub fn read(file: &File) -> Result<Self, Reason> {
-        let cache = ReadCache::new(file.try_clone().map_err(|error| unreadable(&error))?);
-        let bounded = Bounded { cache, left: Cell::new(BUDGET_BYTES) };
+        let bounded = Bounded::new(file, BUDGET_BYTES).map_err(|error| unreadable(&error))?;
         let parsed = object::read::elf::ElfFile64::<Endianness, _>::parse(&bounded)
             .map_err(|_| Reason::NoPhp)?;
         let header = parsed.elf_header();

@@ -197,12 +197,8 @@ impl Looker {
         if !who::may_load_php(&path) {
             return Err(Reason::NoPhp);
         }
-        let mappings = target.mappings().map_err(|error| remote::reason(&error))?;
-        let library = mappings
-            .into_iter()
-            .find(|mapping| mapping.offset == 0 && who::is_library(&mapping.path))
-            .ok_or(Reason::NoPhp)?;
-        let file = open_library(target, &library).map_err(|error| remote::reason(&error))?;
+        let library = library(target).map_err(|error| remote::reason(&error))?;
+        let (file, library) = library.ok_or(Reason::NoPhp)?;
         let id = FileId::of(&file.metadata().map_err(|error| remote::reason(&error))?);
         Ok((self.build(id, || Ok(file))?, Some(library)))
     }
@@ -233,6 +229,13 @@ impl Looker {
     fn known_builds(&self) -> MutexGuard<'_, Builds> {
         self.builds.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// PHP as a library in a process: its file and its first mapping.
+pub(super) fn library(target: &Target) -> io::Result<Option<(File, Mapping)>> {
+    let is_start = |mapping: &Mapping| mapping.offset == 0 && who::is_library(&mapping.path);
+    let Some(library) = target.mappings()?.into_iter().find(is_start) else { return Ok(None) };
+    Ok(Some((open_library(target, &library)?, library)))
 }
 
 /// The file behind a mapping. The mapping itself leads to it, also where it was replaced, but that

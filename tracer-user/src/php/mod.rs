@@ -15,6 +15,7 @@ mod request;
 mod scoreboard;
 mod stack;
 pub mod target;
+pub mod usdt;
 pub mod who;
 
 pub use crate::event::look::{Activity, Frame, Look, Memory, Missing, Part, Reason, Request};

@@ -42,6 +42,11 @@ impl FileId {
         }
     }
 
+    /// The same, wherever it is mounted: an overlay shows a file of a layer under its own device.
+    pub fn on_any_device(self) -> Self {
+        Self { dev: 0, ..self }
+    }
+
     /// Device and inode, as /proc/TGID/maps has them.
     pub fn is(&self, mapping: &Mapping) -> bool {
         (self.dev, self.inode) == (mapping.dev, mapping.inode)

@@ -85,6 +85,7 @@ impl Filter {
                 self.shown.remove(&ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns })
             }
             Event::Growth(growth) => self.shown.contains(&growth.key()),
+            Event::Request(edge) => self.shown.contains(&edge.key()),
             Event::Php(look) => self.shows_key(look.tgid, look.start_ns),
             Event::Stall(stall) => self.shows_key(stall.tgid, stall.start_ns),
             Event::Signal(signal) => [&signal.sender, &signal.target]
@@ -130,7 +131,9 @@ impl Filter {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Config, Exit, Growth, Process, ProcessCause, Tick};
+    use crate::event::{
+        Config, Exit, Growth, Process, ProcessCause, RequestEdge, RequestPhase, Tick,
+    };
 
     fn process(tgid: u32, comm: &str, cgroup: &str) -> Event {
         Event::Process(Process {
@@ -157,6 +160,17 @@ mod tests {
     #[test]
     fn an_event_is_shown_with_its_process_until_it_ends() {
         let growth = |tgid| Event::Growth(Growth { tgid, ..Growth::default() });
+        let request = |tgid| {
+            Event::Request(RequestEdge {
+                tgid,
+                start_ns: 0,
+                phase: RequestPhase::Begin,
+                anon_bytes: 0,
+                file_bytes: 0,
+                shmem_bytes: 0,
+                swap_bytes: 0,
+            })
+        };
         let exit = Exit { tgid: 1, start_ns: 0, code: Some(0), signal: None, peak_bytes: None };
         let events = [
             growth(1),
@@ -164,14 +178,16 @@ mod tests {
             process(2, "mysqld", "/a"),
             growth(1),
             growth(2),
+            request(1),
+            request(2),
             Event::Exit(exit),
             growth(1),
             Event::Tick(Tick {}),
         ];
         let filters = Filters { comm: Some("^php".to_owned()), ..Filters::default() };
-        let expected = [false, true, false, true, false, true, false, true];
+        let expected = [false, true, false, true, false, true, false, true, false, true];
         assert_eq!(shown(&filters, &events), expected);
-        assert_eq!(shown(&Filters::default(), &events), [true; 8]);
+        assert_eq!(shown(&Filters::default(), &events), [true; 10]);
     }
 
     #[test]

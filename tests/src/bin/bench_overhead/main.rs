@@ -2,7 +2,8 @@
 //! itself takes. Ends with 1 when a goal is missed. docs/overhead.md has the method and figures.
 //!
 //! `--quick` takes half a minute; its figures are too few to judge by, so that it only says what it
-//! found. `--rounds N` sets the number of rounds.
+//! found. `--rounds N` sets the number of rounds. `--usdt [N]` measures another thing: what following
+//! PHP's own request probes costs the smallest requests, in N rounds.
 
 mod bpf;
 mod faults;
@@ -12,6 +13,7 @@ mod program;
 mod rounds;
 mod sample;
 mod tracing;
+mod usdt;
 mod weighing;
 
 use std::path::Path;
@@ -46,6 +48,8 @@ const FULL: Extent = Extent {
 const QUICK: Extent =
     Extent { rounds: 1, weighings: 1, crowds: &[50], own: Duration::from_secs(3), binding: false };
 
+const USDT_ROUNDS: usize = 10;
+
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
@@ -53,11 +57,15 @@ fn main() -> Result<ExitCode> {
         [] => FULL,
         ["--quick"] => QUICK,
         ["--rounds", count] => Extent { rounds: count.parse().context("rounds")?, ..FULL },
+        ["--usdt"] => return usdt::run(USDT_ROUNDS).map(|()| ExitCode::SUCCESS),
+        ["--usdt", count] => {
+            return usdt::run(count.parse().context("rounds")?).map(|()| ExitCode::SUCCESS);
+        }
         [faults::ROLE] => return faults::serve().map(|()| ExitCode::SUCCESS),
         [weighing::CROWD, size] => {
             return weighing::crowd(size.parse()?).map(|()| ExitCode::SUCCESS);
         }
-        _ => bail!("usage: bench_overhead [--quick | --rounds N]"),
+        _ => bail!("usage: bench_overhead [--quick | --rounds N | --usdt [N]]"),
     };
     let missed = measure(&extent)?;
     if missed == 0 {

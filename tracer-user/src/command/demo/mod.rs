@@ -138,6 +138,7 @@ async fn trace(
         ring_bytes: RING_BYTES,
         forbid: Vec::new(),
         show: Disclosure::default(),
+        usdt: false,
         verbose,
     })?;
     stage.leaker.go()?;

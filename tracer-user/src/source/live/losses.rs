@@ -23,12 +23,14 @@ const SOURCES: [&str; drop_reason::COUNT as usize] = [
     "ring:cgroup",
     "ring:cgroup_path",
     "ring:cgroup_move",
+    "ring:request_begin",
+    "ring:request_end",
     "map:procs",
     "kernel:unreadable",
     "kernel:threads",
 ];
 
-const _: () = assert!(kind::CGROUP_MOVE == 11 && drop_reason::THREADS == 14);
+const _: () = assert!(kind::REQUEST_END == 13 && drop_reason::THREADS == 16);
 
 /// What was counted up to the last look.
 pub struct Losses {

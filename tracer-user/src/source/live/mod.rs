@@ -5,6 +5,7 @@ mod cgroups;
 mod ended;
 mod kills;
 mod losses;
+mod requests;
 mod translate;
 mod unswept;
 
@@ -28,6 +29,7 @@ use crate::kernel::record::Record;
 use crate::php::Disclosure;
 use cgroups::Cgroups;
 use losses::Losses;
+use requests::Requests;
 use translate::Translator;
 
 /// The kernel announces growth at most each 20 ms; what came after the last announcement is looked
@@ -54,6 +56,8 @@ pub struct LiveOptions {
     pub forbid: Vec<String>,
     /// What of PHP requests may be shown.
     pub show: Disclosure,
+    /// PHP's own request probes are followed.
+    pub usdt: bool,
     /// 0 = quiet, 1 = debug lines of the kernel programs.
     pub verbose: u8,
 }
@@ -76,6 +80,7 @@ pub struct LiveSource {
     losses: Losses,
     enricher: Worker<Identity>,
     looks: Looks,
+    requests: Option<Requests>,
     host: Option<host::HostReader>,
     host_at_ns: u64,
     /// When to look for records that were not announced.
@@ -90,7 +95,7 @@ impl LiveSource {
     /// Loads and attaches the kernel programs.
     pub fn open(options: &LiveOptions) -> Result<Self, Unsupported> {
         let opened_ns = clock::boot_ns();
-        let kernel = Kernel::load(&LoadOptions {
+        let mut kernel = Kernel::load(&LoadOptions {
             ring_bytes: options.ring_bytes,
             step_bytes: options.config.step_bytes,
             forbid: options.forbid.clone(),
@@ -98,6 +103,12 @@ impl LiveSource {
         })?;
         let mut header = host::header(&options.config, "live");
         header.hooks.clone_from(&kernel.hooks);
+        let mut requests = None;
+        if options.usdt {
+            let (started, hook) = Requests::start(kernel.request_programs());
+            requests = started;
+            header.hooks.push(hook);
+        }
         protect();
         let no_thread = |error: io::Error| Unsupported {
             reason: format!("cannot start a thread: {error}"),
@@ -116,6 +127,7 @@ impl LiveSource {
             cgroups,
             enricher,
             looks,
+            requests,
             host: host::HostReader::open().ok(),
             host_at_ns: 0,
             poll: None,
@@ -225,10 +237,14 @@ impl LiveSource {
         }
     }
 
-    /// What leaves the source: in order, and looked through for PHP processes to look into.
+    /// What leaves the source: in order, and looked through for PHP processes to look into and to
+    /// follow.
     fn hand_over(&mut self, out: &mut [Stamped]) {
         self.put_in_order(out);
         self.looks.observe(out);
+        if let Some(requests) = &mut self.requests {
+            requests.observe(out);
+        }
     }
 
     /// Puts a batch in the order of time. CPUs fill the ring side by side, and looks at /proc are

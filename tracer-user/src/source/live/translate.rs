@@ -15,7 +15,7 @@ use crate::enrich::clock;
 use crate::enrich::process::Identity;
 use crate::event::{
     CgroupGone, CgroupMove, Event, Exit, Growth, Oom, Php, Process, ProcessCause, ProcessKey,
-    Signal, Stall, StallKind, Stamped,
+    RequestEdge, RequestPhase, Signal, Stall, StallKind, Stamped,
 };
 use crate::kernel::record::Record;
 
@@ -147,8 +147,10 @@ impl Translator {
         let Some(known) = self.known.get_mut(&key) else { return };
         known.said_ns = known.said_ns.max(record.head.t_ns);
         let t_ns = if ended { known.said_ns } else { record.head.t_ns };
+        if let Some(phase) = phase(record.head.kind) {
+            out.push(self.stamp(t_ns, Event::Request(edge(&growth, phase))));
         // Before 6.16 the memory of an ended process cannot be read any more.
-        if !ended || growth.private_bytes() + growth.file_bytes + growth.shmem_bytes > 0 {
+        } else if !ended || growth.private_bytes() + growth.file_bytes + growth.shmem_bytes > 0 {
             out.push(self.stamp(t_ns, Event::Growth(growth)));
         }
         if ended {
@@ -405,6 +407,27 @@ fn growth(record: &ProcessRecord) -> Growth {
     }
 }
 
+/// Of the kinds that are edges of requests.
+fn phase(kind: u32) -> Option<RequestPhase> {
+    match kind {
+        kind::REQUEST_BEGIN => Some(RequestPhase::Begin),
+        kind::REQUEST_END => Some(RequestPhase::End),
+        _ => None,
+    }
+}
+
+fn edge(growth: &Growth, phase: RequestPhase) -> RequestEdge {
+    RequestEdge {
+        tgid: growth.tgid,
+        start_ns: growth.start_ns,
+        phase,
+        anon_bytes: growth.anon_bytes,
+        file_bytes: growth.file_bytes,
+        shmem_bytes: growth.shmem_bytes,
+        swap_bytes: growth.swap_bytes,
+    }
+}
+
 /// Wait status: the signal in the low seven bits, else the code in the next byte.
 fn exit(record: &ProcessRecord) -> Exit {
     let signal = record.exit_code & 0x7f;
@@ -443,6 +466,8 @@ mod tests {
             Event::Process(_) => "process",
             Event::Growth(_) => "growth",
             Event::Exit(_) => "exit",
+            Event::Request(edge) if edge.phase == RequestPhase::Begin => "begin",
+            Event::Request(_) => "end",
             _ => "other",
         };
         out.iter().map(|at| (at.t_ns, name(&at.event))).collect()
@@ -461,6 +486,18 @@ mod tests {
             let told = told(&records);
             assert_eq!(told.last(), Some(&(20, "exit")), "{late}: {told:?}");
         }
+    }
+
+    #[test]
+    fn edges_of_requests_stand_for_growth_and_introduce_their_process() {
+        let records = [
+            record(kind::REQUEST_BEGIN, 10),
+            record(kind::REQUEST_END, 11),
+            record(kind::EXIT, 12),
+            record(kind::REQUEST_END, 13),
+        ];
+        let expected = [(10, "process"), (10, "begin"), (11, "end"), (12, "exit")];
+        assert_eq!(told(&records), expected);
     }
 
     #[test]
