@@ -265,6 +265,7 @@ fn write_docroot(folder: &Path) -> Result<()> {
         ("load.php", include_str!("../php/look/load.php")),
         ("shutdown.php", include_str!("../php/look/shutdown.php")),
         ("flame.php", include_str!("../php/look/flame.php")),
+        ("waits.php", include_str!("../php/look/waits.php")),
         ("hold.php", include_str!("../php/pool/hold.php")),
         ("slow_leak.php", include_str!("../php/pool/slow_leak.php")),
         ("shared.php", include_str!("../php/pool/shared.php")),

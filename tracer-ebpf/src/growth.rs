@@ -11,6 +11,7 @@ use tracer_ebpf::kind;
 use crate::hook::Args;
 use crate::maps::{Drop, room, send_process, settle};
 use crate::memcg;
+use crate::php;
 use crate::read::{ANON_AT, MM_OWNER, QUANTUM_SHIFT, SWAP_AT, TASK_LEADER, at, field, present};
 use crate::task;
 
@@ -99,6 +100,7 @@ fn try_step(mm: u64) -> Result<(), Drop> {
     }
     let pages = task::pages(mm)?;
     let private = pages[0] + pages[3];
+    settle(php::try_sample(owner, mm, private));
     let leader: u64 = field(owner, &TASK_LEADER)?;
     let Some(entry) = task::entry(tgid, task::start_ns(leader)?) else {
         // A process that was there before the tracer, or that the full map had no room for.

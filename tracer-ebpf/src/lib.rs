@@ -38,8 +38,10 @@ pub mod kind {
     pub const REQUEST_BEGIN: u32 = 12;
     /// [`super::ProcessRecord`]: its PHP has ended a request, and given back what it took for it.
     pub const REQUEST_END: u32 = 13;
+    /// [`super::PhpStackRecord`]: a PHP process that is under suspicion grew.
+    pub const PHP_STACK: u32 = 14;
     /// One more than the largest kind; the size of the per-kind counters.
-    pub const COUNT: u32 = 14;
+    pub const COUNT: u32 = 15;
 }
 
 /// Why a record was not delivered, or a measurement not made: index into the per-CPU `DROPS` map
@@ -58,6 +60,10 @@ pub mod drop_reason {
 
 /// Most levels of the memory cgroup hierarchy that the kernel programs walk upwards.
 pub const MAX_CGROUP_DEPTH: usize = 8;
+/// Frames of a PHP stack that a record carries.
+pub const PHP_FRAMES: usize = 16;
+/// PHP processes whose growth is sampled at a time.
+pub const PHP_SUSPECTS: u32 = 64;
 /// Longest cgroup path that a record carries, with its NUL.
 pub const PATH_BYTES: usize = 256;
 /// `max_bytes` of a cgroup without a limit.
@@ -199,6 +205,46 @@ pub struct OomRecord {
     pub levels: [OomLevel; MAX_CGROUP_DEPTH],
 }
 
+/// A call on a PHP stack.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhpFrame {
+    /// Address of the instruction that runs, or that made the next call (`opline`).
+    pub opline: u64,
+    /// Address of the function (`func`).
+    pub function: u64,
+}
+
+/// Where PHP was when a process under suspicion grew, as addresses in that process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhpStackRecord {
+    /// `kind` is PHP_STACK.
+    pub head: Head,
+    /// The process.
+    pub task: Task,
+    /// Its anon + swap now, bytes.
+    pub private_bytes: u64,
+    /// Frames that were read.
+    pub depth: u32,
+    /// 1 = there are more, or the next one could not be read.
+    pub cut: u32,
+    /// Innermost first.
+    pub frames: [PhpFrame; PHP_FRAMES],
+}
+
+/// A PHP process whose growth is sampled: the value of the `SUSPECTS` map, whose key is the tgid.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhpSuspect {
+    /// Address of `executor_globals.current_execute_data` in the process.
+    pub current_at: u64,
+    /// Anon + swap at the last sample, pages; 0 = none yet.
+    pub sampled_pages: u64,
+    /// When that was, ns.
+    pub sampled_ns: u64,
+}
+
 /// SIGKILL or SIGTERM was generated.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -307,6 +353,8 @@ const _: () = {
     assert!(offset_of!(ProcessRecord, memory) == 64);
     assert!(size_of::<OomLevel>() == 56);
     assert!(size_of::<OomRecord>() == 16 + 64 + 32 + 40 + 56 * MAX_CGROUP_DEPTH);
+    assert!(size_of::<PhpStackRecord>() == 64 + 16 * PHP_FRAMES);
+    assert!(size_of::<PhpSuspect>() == 24);
     assert!(size_of::<SignalRecord>() == 88);
     assert!(size_of::<StallRecord>() == 72);
     assert!(size_of::<CgroupRecord>() == 72);

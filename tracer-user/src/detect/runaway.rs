@@ -161,7 +161,9 @@ impl RunawayDetector {
         let is_looked_into = model.takes_looks()
             && process.php.as_ref().is_some_and(|php| &*php.sapi != "fpm" || php.pool.is_some());
         let is_known = process.insight.as_ref().is_some_and(|insight| {
-            insight.looked_ns >= process.onset_ns() && !insight.stack.is_empty()
+            insight.looked_ns >= process.onset_ns()
+                && !insight.stack.is_empty()
+                && (!model.takes_samples() || insight.samples() >= work::LEAST_SAMPLES)
         });
         let now_ns = model.now_ns();
         if !is_looked_into || is_known {

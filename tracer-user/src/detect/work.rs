@@ -8,8 +8,8 @@ use super::sentence::name;
 
 /// So many functions are shown.
 const SHOWN: usize = 5;
-/// A function is named with its share from so many looks on …
-const LEAST_LOOKS: u64 = 3;
+/// A function is named with its share from so many samples on …
+pub(super) const LEAST_SAMPLES: u64 = 5;
 /// … when it holds this much of the growth.
 const LEAST_SHARE: f64 = 0.3;
 
@@ -65,7 +65,8 @@ pub(super) fn request(request: &Request) -> String {
 
 fn code(runaway: &Runaway) -> Option<String> {
     let worst = runaway.php_growth.first();
-    if let Some(spot) = worst.filter(|spot| spot.looks >= LEAST_LOOKS && spot.share >= LEAST_SHARE)
+    if let Some(spot) =
+        worst.filter(|spot| spot.samples >= LEAST_SAMPLES && spot.share >= LEAST_SHARE)
     {
         let share = spot.share * 100.0;
         return Some(format!(

@@ -20,10 +20,10 @@ const QUEUE: usize = 1024;
 /// Stack of a thread; reading one process takes under 64 KiB of it.
 const STACK_BYTES: usize = 256 << 10;
 
-/// Hands processes to threads and gets back what they read of them.
+/// Hands requests (as a rule processes) to threads and gets back what they read.
 #[derive(Debug)]
-pub struct Worker<T> {
-    requests: SyncSender<ProcessKey>,
+pub struct Worker<T, Q = ProcessKey> {
+    requests: SyncSender<Q>,
     results: Receiver<T>,
     ready: Arc<Notify>,
     stop: Arc<AtomicBool>,
@@ -47,14 +47,14 @@ impl Worker<Identity> {
     }
 }
 
-impl<T: Send + 'static> Worker<T> {
+impl<T: Send + 'static, Q: Send + 'static> Worker<T, Q> {
     /// Starts a thread for each reader. Each ends by itself after the worker is dropped, as soon
     /// as the read that it is in returns; nobody waits for it.
     pub fn start<R>(name: &str, readers: impl IntoIterator<Item = R>) -> io::Result<Self>
     where
-        R: FnMut(ProcessKey) -> Option<T> + Send + 'static,
+        R: FnMut(Q) -> Option<T> + Send + 'static,
     {
-        let (requests, wanted) = sync_channel::<ProcessKey>(QUEUE);
+        let (requests, wanted) = sync_channel::<Q>(QUEUE);
         let wanted = Arc::new(Mutex::new(wanted));
         let (found, results) = sync_channel(QUEUE);
         let (ready, stop) = (Arc::new(Notify::new()), Arc::new(AtomicBool::new(false)));
@@ -62,10 +62,10 @@ impl<T: Send + 'static> Worker<T> {
             let (wanted, found) = (Arc::clone(&wanted), found.clone());
             let (wake, stopped) = (Arc::clone(&ready), Arc::clone(&stop));
             let run = move || {
-                while let Ok(key) = next(&wanted)
+                while let Ok(request) = next(&wanted)
                     && !stopped.load(Ordering::Relaxed)
                 {
-                    let Some(result) = read(key) else { continue };
+                    let Some(result) = read(request) else { continue };
                     if found.send(result).is_err() {
                         return;
                     }
@@ -77,9 +77,9 @@ impl<T: Send + 'static> Worker<T> {
         Ok(Self { requests, results, ready, stop, dropped: AtomicU64::new(0) })
     }
 
-    /// Asks for a process. False = the queue is full: ask again later.
-    pub fn request(&self, key: ProcessKey) -> bool {
-        let taken = self.requests.try_send(key).is_ok();
+    /// Asks. False = the queue is full: ask again later.
+    pub fn request(&self, request: Q) -> bool {
+        let taken = self.requests.try_send(request).is_ok();
         if !taken {
             self.dropped.fetch_add(1, Ordering::Relaxed);
         }
@@ -103,14 +103,14 @@ impl<T: Send + 'static> Worker<T> {
     }
 }
 
-impl<T> Drop for Worker<T> {
+impl<T, Q> Drop for Worker<T, Q> {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
     }
 }
 
 /// The next request. One idle thread waits for it, the others wait for that one.
-fn next(wanted: &Mutex<Receiver<ProcessKey>>) -> Result<ProcessKey, RecvError> {
+fn next<Q>(wanted: &Mutex<Receiver<Q>>) -> Result<Q, RecvError> {
     wanted.lock().unwrap_or_else(PoisonError::into_inner).recv()
 }
 

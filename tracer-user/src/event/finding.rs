@@ -109,7 +109,7 @@ pub struct Runaway {
     pub php_missing: Vec<Missing>,
 }
 
-/// Growth in one PHP function, as looks saw it.
+/// Growth in one PHP function, sampled as it happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spot {
     /// `App\\Import::load`; null = a file's own code.
@@ -118,12 +118,12 @@ pub struct Spot {
     pub file: Option<Arc<str>>,
     /// The line where it grew most.
     pub line: Option<u32>,
-    /// Growth of anon + swap that was seen there.
+    /// Growth of anon + swap that the samples there stand for.
     pub grown_bytes: u64,
-    /// Share in all growth of the request, 0 to 1.
+    /// Share in all growth that was sampled in the request, 0 to 1.
     pub share: f64,
-    /// Looks that saw it there.
-    pub looks: u64,
+    /// Samples.
+    pub samples: u64,
 }
 
 /// Evidence of a `pool` finding. What a pool has is anon + swap; what its workers share through

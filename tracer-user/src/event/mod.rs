@@ -50,6 +50,7 @@ pub enum Event {
     Process(Process),
     Growth(Growth),
     Php(Box<look::Look>),
+    PhpGrowth(Box<PhpGrowth>),
     Request(RequestEdge),
     Cgroup(Box<Cgroup>),
     CgroupMove(CgroupMove),
@@ -257,6 +258,19 @@ pub enum RequestPhase {
     Begin,
     /// It is answered, and its memory is given back to PHP's memory manager.
     End,
+}
+
+/// Where in its code a PHP process under suspicion grew, sampled by the kernel as it did.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PhpGrowth {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Anon + swap then: the growth since the sample before belongs to this code.
+    pub private_bytes: u64,
+    /// The PHP stack, innermost frame first, at most 16; empty = it could not be named.
+    pub stack: Vec<look::Frame>,
 }
 
 /// A memory cgroup: on creation, change and each tick while in use.
@@ -514,6 +528,13 @@ impl Growth {
 }
 
 impl RequestEdge {
+    /// Identity.
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey { tgid: self.tgid, start_ns: self.start_ns }
+    }
+}
+
+impl PhpGrowth {
     /// Identity.
     pub fn key(&self) -> ProcessKey {
         ProcessKey { tgid: self.tgid, start_ns: self.start_ns }

@@ -5,14 +5,14 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 
-use aya::maps::{Array, MapData, PerCpuArray, RingBuf};
+use aya::maps::{Array, HashMap, MapData, PerCpuArray, RingBuf};
 use aya::programs::{BtfTracePoint, FEntry, Iter, KProbe, Program, RawTracePoint, UProbe};
 use aya::{Ebpf, EbpfLoader};
 use aya_log::EbpfLogger;
 use bytes::BytesMut;
 use serde::Serialize;
 use tokio::io::unix::AsyncFd;
-use tracer_ebpf::{drop_reason, sweep_mode};
+use tracer_ebpf::{PhpSuspect, drop_reason, sweep_mode};
 
 use super::Unsupported;
 use super::btf::{Btf, VMLINUX};
@@ -57,6 +57,7 @@ pub struct Kernel {
     pub ring: RingBuf<MapData>,
     drops: PerCpuArray<MapData, u64>,
     control: Array<MapData, u32>,
+    suspects: HashMap<MapData, u32, Suspect>,
     /// Debug lines of the kernel programs, with `-v`.
     pub logger: Option<EbpfLogger<&'static dyn log::Log>>,
     /// What was attached, and what is lost.
@@ -71,6 +72,23 @@ pub enum Sweep {
     Changed,
     /// All.
     All,
+}
+
+/// What the kernel is to sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// The growth of this process, whose pointer to its innermost call is there.
+    Sample {
+        /// Process id.
+        tgid: u32,
+        /// Address in the process.
+        current_at: u64,
+    },
+    /// This process no more.
+    Stop {
+        /// Process id.
+        tgid: u32,
+    },
 }
 
 impl Kernel {
@@ -129,7 +147,8 @@ impl Kernel {
         let ring = RingBuf::try_from(take(&mut ebpf, "EVENTS")?).map_err(own_map)?;
         let drops = PerCpuArray::try_from(take(&mut ebpf, "DROPS")?).map_err(own_map)?;
         let control = Array::try_from(take(&mut ebpf, "CONTROL")?).map_err(own_map)?;
-        Ok(Self { ebpf, ring, drops, control, logger, hooks, chunk: BytesMut::new() })
+        let suspects = HashMap::try_from(take(&mut ebpf, "SUSPECTS")?).map_err(own_map)?;
+        Ok(Self { ebpf, ring, drops, control, suspects, logger, hooks, chunk: BytesMut::new() })
     }
 
     /// Loads the programs for PHP's request probes, begin and end, which are not attached by the plan
@@ -148,6 +167,18 @@ impl Kernel {
             Ok(program.fd()?.as_fd().try_clone_to_owned()?)
         };
         Ok([load("request_begin")?, load("request_end")?])
+    }
+
+    /// Begins or ends to sample where a PHP process grows.
+    pub fn sample(&mut self, order: Order) -> anyhow::Result<()> {
+        match order {
+            Order::Sample { tgid, current_at } => {
+                let suspect = Suspect(PhpSuspect { current_at, ..PhpSuspect::default() });
+                self.suspects.insert(tgid, suspect, 0)?;
+            }
+            Order::Stop { tgid } => self.suspects.remove(&tgid)?,
+        }
+        Ok(())
     }
 
     /// Whether there is a task iterator.
@@ -247,6 +278,14 @@ impl Kernel {
         Ok(sums)
     }
 }
+
+/// The value of the map of suspects.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Suspect(PhpSuspect);
+
+// SAFETY: three u64 without padding; any bytes are valid.
+unsafe impl aya::Pod for Suspect {}
 
 /// aya-log's level for debug lines.
 const LOG_DEBUG: u8 = 4;

@@ -3,7 +3,8 @@
 use std::mem::size_of;
 
 use tracer_ebpf::{
-    CgroupPathRecord, CgroupRecord, OomRecord, ProcessRecord, SignalRecord, StallRecord, kind,
+    CgroupPathRecord, CgroupRecord, OomRecord, PhpStackRecord, ProcessRecord, SignalRecord,
+    StallRecord, kind,
 };
 
 /// One decoded record.
@@ -22,6 +23,8 @@ pub enum Record {
     Cgroup(CgroupRecord),
     /// A cgroup was made or removed, or a process moved.
     CgroupPath(CgroupPathRecord),
+    /// Where PHP was when a suspect grew.
+    PhpStack(PhpStackRecord),
 }
 
 /// A record that does not fit the ABI.
@@ -51,6 +54,7 @@ impl Record {
             kind::STALL => plain(bytes).map(Self::Stall),
             kind::CGROUP => plain(bytes).map(Self::Cgroup),
             kind::CGROUP_PATH | kind::CGROUP_MOVE => plain(bytes).map(Self::CgroupPath),
+            kind::PHP_STACK => plain(bytes).map(Self::PhpStack),
             _ => None,
         };
         decoded.ok_or(BadRecord { kind, length: bytes.len() })
@@ -65,6 +69,7 @@ impl Record {
             Self::Stall(record) => record.head.t_ns,
             Self::Cgroup(record) => record.head.t_ns,
             Self::CgroupPath(record) => record.head.t_ns,
+            Self::PhpStack(record) => record.head.t_ns,
         }
     }
 }
@@ -77,6 +82,7 @@ impl Plain for SignalRecord {}
 impl Plain for StallRecord {}
 impl Plain for CgroupRecord {}
 impl Plain for CgroupPathRecord {}
+impl Plain for PhpStackRecord {}
 
 fn plain<T: Plain>(bytes: &[u8]) -> Option<T> {
     if bytes.len() != size_of::<T>() {

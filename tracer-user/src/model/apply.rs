@@ -30,6 +30,14 @@ impl Model {
             Event::Cgroup(cgroup) => self.cgroup_state(t_ns, cgroup),
             Event::Process(process) => self.process_state(t_ns, process),
             Event::Php(look) => self.look(t_ns, look),
+            Event::PhpGrowth(grown) => {
+                if let Known::Living(slot) = self.roster.locate(&grown.key())
+                    && let Some(process) = self.roster.get_mut(slot)
+                    && let Some(insight) = &mut process.insight
+                {
+                    insight.sampled(grown, &mut self.names);
+                }
+            }
             Event::Exit(exit) => {
                 let key = ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns };
                 if let Known::Living(slot) = self.roster.locate(&key) {
@@ -55,6 +63,7 @@ impl Model {
     fn header(&mut self, header: &Header) {
         self.host.mem_total_bytes = header.mem_total_bytes;
         self.host.swap_total_bytes = header.swap_total_bytes;
+        self.samples = header.source == "live";
         // Polling sees a change with the next poll only.
         self.report_ns = if header.source == "procfs" { self.tick_ns } else { REPORT_NS };
     }
@@ -95,6 +104,12 @@ impl Model {
             ..known
         };
         self.growth(t_ns, &growth);
+        if let Known::Living(slot) = self.roster.locate(&edge.key())
+            && let Some(process) = self.roster.get_mut(slot)
+            && let Some(insight) = &mut process.insight
+        {
+            insight.edge(t_ns, edge, &mut self.requests);
+        }
     }
 
     fn process_state(&mut self, t_ns: u64, state: &event::Process) {

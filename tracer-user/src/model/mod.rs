@@ -57,6 +57,8 @@ pub struct Model {
     requests: Requests,
     /// PHP processes are looked into: what one does will be known.
     looks: bool,
+    /// The growth of PHP processes under suspicion is sampled.
+    samples: bool,
     /// Time within which a changed process is reported.
     report_ns: u64,
     /// Time within which cgroups and host are reported.
@@ -97,6 +99,7 @@ impl Model {
             pools: Pools::default(),
             requests: Requests::default(),
             looks: false,
+            samples: false,
             report_ns: REPORT_NS,
             tick_ns: config.interval_ns.clamp(REPORT_NS, 60 * REPORT_NS),
             moving: Vec::new(),
@@ -198,6 +201,12 @@ impl Model {
     /// Whether PHP processes are looked into, so that what one does will be known soon.
     pub fn takes_looks(&self) -> bool {
         self.looks
+    }
+
+    /// Whether the growth of PHP processes under suspicion is sampled, so that the code which grows
+    /// will be known soon.
+    pub fn takes_samples(&self) -> bool {
+        self.looks && self.samples
     }
 
     /// The limit that this process will meet first, or, when nothing grows, the one with the least

@@ -7,7 +7,7 @@ use crate::detect::{self, Detector};
 use crate::event::look::{Activity, Frame, Look, Request};
 use crate::event::{
     Cgroup, Config, Event, Exit, Finding, FindingKind, Growth, Header, Oom, OomScope, Party, Php,
-    Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Stamped, Tick, Victim,
+    PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Stamped, Tick, Victim,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -36,12 +36,17 @@ pub(crate) fn in_request(look: &mut Look, uri: &str, elapsed: f64, line: u32) {
         elapsed_ns: Some((elapsed * 1e9) as u64),
         ..Request::default()
     });
-    look.stack = vec![Frame {
+    look.stack = vec![load(line)];
+}
+
+/// A line of `load()`.
+fn load(line: u32) -> Frame {
+    Frame {
         class: Some(Arc::from("App\\Import")),
         function: Some(Arc::from("load")),
         file: Some(Arc::from("/srv/Import.php")),
         line: Some(line),
-    }];
+    }
 }
 
 pub(crate) fn bytes(mib: f64) -> u64 {
@@ -167,6 +172,16 @@ impl Script {
     /// The same, [`in_request`].
     pub fn look_in_request(&mut self, tgid: u32, uri: &str, elapsed: f64, line: u32) {
         self.look(tgid, |look| in_request(look, uri, elapsed, line));
+    }
+
+    /// The kernel samples that it has so much now, in this line of `load()`.
+    pub fn sample(&mut self, tgid: u32, mib: f64, line: u32) {
+        self.feed(Event::PhpGrowth(Box::new(PhpGrowth {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            private_bytes: bytes(mib),
+            stack: vec![Frame::default(), load(line)],
+        })));
     }
 
     pub fn exit(&mut self, tgid: u32) {

@@ -14,10 +14,11 @@ use super::look::{self, Place};
 use super::remote::{self, Remote};
 use super::request::{Disclosure, Server};
 use super::scoreboard::{self, Found};
+use super::stack;
 use super::target::{FileId, Mapping, Program, Target};
 use super::who;
 use crate::event::ProcessKey;
-use crate::event::look::{Look, Part, Reason};
+use crate::event::look::{Frame, Look, Part, Reason};
 
 /// Most binaries that are known at a time.
 const BUILDS: usize = 64;
@@ -85,6 +86,37 @@ impl Looker {
     /// Whether the program of a process is PHP, or has PHP in it.
     pub fn has_php(&mut self, target: &Target) -> bool {
         target.exe_id().is_ok_and(|exe| !matches!(self.binary(target, exe), Err(Reason::NoPhp)))
+    }
+
+    /// Where the pointer to the innermost call of PHP code is in a process that was looked into; None =
+    /// not known, or in no form that can be followed.
+    pub fn current_at(&self, key: &ProcessKey) -> Option<u64> {
+        let attached = self.processes.get(key)?;
+        let build = &attached.build;
+        Some(
+            attached
+                .bias
+                .wrapping_add(build.executor_globals? + build.layout?.current_execute_data),
+        )
+    }
+
+    /// Names calls that the kernel saw in a process as (opline, function), innermost first. Empty =
+    /// they cannot be named.
+    pub fn name(&mut self, key: ProcessKey, calls: &[(u64, u64)]) -> Vec<Frame> {
+        self.try_name(key, calls).unwrap_or_default()
+    }
+
+    fn try_name(&mut self, key: ProcessKey, calls: &[(u64, u64)]) -> Result<Vec<Frame>, Reason> {
+        let target = Target::open(key.tgid).map_err(|error| remote::reason(&error))?;
+        if target.key() != key {
+            return Err(Reason::Gone);
+        }
+        let program = target.program().map_err(|error| remote::reason(&error))?;
+        let timeout = LookOptions::default().timeout;
+        let mut remote = Remote::new(&target, Instant::now() + timeout, false)?;
+        let attached = self.attach(&target, program, &mut remote)?;
+        let layout = attached.build.layout.ok_or(Reason::NoPhp)?;
+        stack::name(&mut remote, &layout, calls.iter().copied())
     }
 
     /// One look. What could not be had is in [`Look::missing`].

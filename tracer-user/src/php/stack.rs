@@ -106,6 +106,18 @@ pub fn walk(remote: &mut Remote, current_at: u64, layout: &Layout) -> Result<Wal
     Ok(walk)
 }
 
+/// Names calls that were seen as (opline, function), innermost first.
+pub fn name(
+    remote: &mut Remote,
+    layout: &Layout,
+    calls: impl Iterator<Item = (u64, u64)>,
+) -> Result<Vec<Frame>, Reason> {
+    let links = calls.map(|(opline, func)| Link { at: 0, opline, func, prev: 0 }).collect();
+    let mut walk = Walk { links, ..Walk::default() };
+    walk.name(remote, layout)?;
+    Ok(if walk.defects == 0 { walk.frames } else { Vec::new() })
+}
+
 /// The outermost links that two chains share.
 fn common(one: &[Link], mut other: Vec<Link>) -> Vec<Link> {
     let place = |link: &Link| (link.at, link.func, link.prev);

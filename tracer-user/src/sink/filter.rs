@@ -87,6 +87,7 @@ impl Filter {
             Event::Growth(growth) => self.shown.contains(&growth.key()),
             Event::Request(edge) => self.shown.contains(&edge.key()),
             Event::Php(look) => self.shows_key(look.tgid, look.start_ns),
+            Event::PhpGrowth(growth) => self.shows_key(growth.tgid, growth.start_ns),
             Event::Stall(stall) => self.shows_key(stall.tgid, stall.start_ns),
             Event::Signal(signal) => [&signal.sender, &signal.target]
                 .into_iter()

@@ -103,9 +103,11 @@ impl ProcfsSource {
 
     fn looked(&mut self, out: &mut Vec<Stamped>) {
         let mut events = Stamper::new(out);
-        while let Some(look) = self.looks.try_next() {
-            events.push(Event::Php(Box::new(look)));
+        while let Some((_, event)) = self.looks.try_next() {
+            events.push(event);
         }
+        // Nobody samples here: growth is not told by function.
+        self.looks.orders().for_each(drop);
     }
 }
 

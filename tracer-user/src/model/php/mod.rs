@@ -16,7 +16,7 @@ use spots::Spots;
 
 use super::intern::Interner;
 use crate::event::look::{Activity, Frame, Look, Memory, Missing, Request};
-use crate::event::{ProcessKey, Spot};
+use crate::event::{PhpGrowth, ProcessKey, RequestEdge, RequestPhase, Spot};
 
 /// Starts of requests that differ by less are the same: a look is dated when it is taken in, ns.
 const SAME_START_NS: u64 = 100_000_000;
@@ -37,6 +37,8 @@ pub struct Insight {
     memory: Option<MemoryAt>,
     /// Anon + swap at the last look.
     looked_bytes: u64,
+    /// Anon + swap at the last sample of its growth; None = it was not sampled yet.
+    sampled_bytes: Option<u64>,
     requests: Option<u64>,
     current: Option<Current>,
     floors: Floors,
@@ -84,9 +86,14 @@ impl Insight {
         self.current.as_ref().map_or(0, |current| current.grown_bytes)
     }
 
-    /// Growth of that request by PHP function, largest first.
+    /// Growth of that request by PHP function, largest first, as far as it was sampled.
     pub fn spots(&self) -> Vec<Spot> {
         self.current.as_ref().map_or_else(Vec::new, |current| current.spots.functions())
+    }
+
+    /// Samples of the growth of that request.
+    pub fn samples(&self) -> u64 {
+        self.current.as_ref().map_or(0, |current| current.spots.samples())
     }
 
     /// PHP's memory manager at the last look that could read it.
@@ -123,8 +130,7 @@ impl Insight {
     pub(super) fn ended(&mut self, key: ProcessKey, t_ns: u64, bytes: u64, all: &mut Requests) {
         let grown = bytes.saturating_sub(self.looked_bytes);
         if self.current.is_some() {
-            let stack = std::mem::take(&mut self.stack);
-            self.give(key, t_ns, grown, [&stack, &stack], all);
+            self.give(key, t_ns, grown, all);
         } else {
             all.unattributed(grown);
         }
@@ -144,7 +150,6 @@ impl Insight {
         let grown = if is_first { 0 } else { bytes.saturating_sub(self.looked_bytes) };
         let since_ns = t_ns.saturating_sub(self.looked_ns);
         let was_idle = self.activity == Activity::Idle;
-        let before = std::mem::take(&mut self.stack);
         let stack: Vec<Frame> =
             look.stack.iter().take(FRAMES).map(|frame| intern_frame(frame, names)).collect();
         match (look.activity, &look.request) {
@@ -154,13 +159,13 @@ impl Insight {
                     if let Some(current) = &mut self.current {
                         current.request.elapsed_ns = request.elapsed_ns;
                     }
-                    self.give(key, t_ns, grown, [&before, &stack], all);
+                    self.give(key, t_ns, grown, all);
                 } else {
                     // What was grown before it began is another one's, which was missed.
                     let is_all_its_own = was_idle || started_ns <= self.looked_ns;
                     self.current = Some(Current::new(request, look, started_ns, names));
                     if is_all_its_own {
-                        self.give(key, t_ns, grown, [&stack, &stack], all);
+                        self.give(key, t_ns, grown, all);
                     } else {
                         all.unattributed(grown);
                     }
@@ -169,7 +174,7 @@ impl Insight {
             (Activity::Idle, _) => {
                 let is_after = self.requests == look.requests;
                 if is_after && self.current.is_some() {
-                    self.give(key, t_ns, grown, [&before, &before], all);
+                    self.give(key, t_ns, grown, all);
                 } else {
                     all.unattributed(grown);
                 }
@@ -204,21 +209,38 @@ impl Insight {
             }
     }
 
-    /// Gives growth between two looks, with the stacks that they saw, to the present request.
-    fn give(
-        &mut self,
-        key: ProcessKey,
-        t_ns: u64,
-        bytes: u64,
-        stacks: [&[Frame]; 2],
-        all: &mut Requests,
-    ) {
+    /// The kernel saw it grow in this code.
+    pub(super) fn sampled(&mut self, grown: &PhpGrowth, names: &mut Interner) {
+        let bytes = grown.private_bytes;
+        let before = self.sampled_bytes.replace(bytes);
+        if let (Some(before), Some(current)) = (before, &mut self.current) {
+            let frame = grown.stack.iter().find(|frame| frame.file.is_some());
+            let frame = frame.map(|frame| intern_frame(frame, names));
+            current.spots.add(frame.as_ref(), bytes.saturating_sub(before));
+        }
+    }
+
+    /// A request begins or has ended.
+    pub(super) fn edge(&mut self, t_ns: u64, edge: &RequestEdge, all: &mut Requests) {
+        let bytes = edge.anon_bytes.saturating_add(edge.swap_bytes);
+        let grown = bytes.saturating_sub(self.looked_bytes);
+        match edge.phase {
+            RequestPhase::End if self.current.is_some() => self.give(edge.key(), t_ns, grown, all),
+            // What was grown before it began is another one's.
+            RequestPhase::Begin | RequestPhase::End => all.unattributed(grown),
+        }
+        self.current = None;
+        self.activity = Activity::Idle;
+        self.looked_bytes = bytes;
+    }
+
+    /// Gives growth to the present request.
+    fn give(&mut self, key: ProcessKey, t_ns: u64, bytes: u64, all: &mut Requests) {
         let Some(current) = &mut self.current else { return };
         if bytes == 0 {
             return;
         }
         current.grown_bytes = current.grown_bytes.saturating_add(bytes);
-        current.spots.add(stacks[0], stacks[1], bytes);
         all.grow(&current.kind, key, bytes, current.grown_bytes, t_ns);
     }
 }

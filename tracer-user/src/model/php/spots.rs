@@ -1,5 +1,4 @@
-//! Where in PHP code a process grew: half of the growth between two looks is given to the line that
-//! the earlier one saw, and half to that of the later one. Over many looks the errors even out.
+//! Where in PHP code a process grew: each sample is growth, and the line that ran as it happened.
 
 use std::sync::Arc;
 
@@ -17,28 +16,21 @@ pub(in crate::model) struct Spots {
 }
 
 impl Spots {
-    /// It grew by `bytes` between two looks, which saw these stacks (innermost frame first). The
-    /// part of a look without a stack counts towards no line.
-    pub fn add(&mut self, before: &[Frame], now: &[Frame], bytes: u64) {
+    /// It grew by `bytes` in this place; None = it is not known in which.
+    pub fn add(&mut self, frame: Option<&Frame>, bytes: u64) {
         self.total_bytes = self.total_bytes.saturating_add(bytes);
-        self.give(before, bytes / 2, 0);
-        self.give(now, bytes - bytes / 2, 1);
-    }
-
-    fn give(&mut self, stack: &[Frame], bytes: u64, looks: u64) {
-        // The innermost frames can be of C code, which has no line.
-        let Some(frame) = stack.iter().find(|frame| frame.file.is_some()) else { return };
+        let Some(frame) = frame else { return };
         let function: Option<Arc<str>> = frame.name().map(Into::into);
         let known = self.spots.iter_mut().find(|spot| {
             spot.line == frame.line && spot.function == function && spot.file == frame.file
         });
         if let Some(spot) = known {
             spot.grown_bytes = spot.grown_bytes.saturating_add(bytes);
-            spot.looks += looks;
+            spot.samples += 1;
             return;
         }
         let (file, line) = (frame.file.clone(), frame.line);
-        let spot = Spot { function, file, line, grown_bytes: bytes, share: 0.0, looks };
+        let spot = Spot { function, file, line, grown_bytes: bytes, share: 0.0, samples: 1 };
         if self.spots.len() < SPOTS {
             self.spots.push(spot);
         } else if let Some(least) = self.spots.iter_mut().min_by_key(|spot| spot.grown_bytes)
@@ -46,6 +38,11 @@ impl Spots {
         {
             *least = spot;
         }
+    }
+
+    /// Samples that are kept.
+    pub fn samples(&self) -> u64 {
+        self.spots.iter().map(|spot| spot.samples).fold(0, u64::saturating_add)
     }
 
     /// Functions with their growth, largest first, each at the line where it grew most; `share` is
@@ -61,7 +58,7 @@ impl Spots {
             match known {
                 Some((spot, grown)) => {
                     *grown = grown.saturating_add(line.grown_bytes);
-                    spot.looks += line.looks;
+                    spot.samples += line.samples;
                 }
                 None => functions.push((line.clone(), line.grown_bytes)),
             }
@@ -95,18 +92,15 @@ mod tests {
     #[test]
     fn growth_is_summed_by_function_and_told_at_its_worst_line() {
         let mut spots = Spots::default();
-        let internal = Frame { function: Some("str_repeat".into()), ..Frame::default() };
-        let at_seven = [internal, frame("load", 7), frame("main", 1)];
-        let at_nine = [frame("load", 9)];
-        spots.add(&at_seven, &at_seven, 60);
-        spots.add(&at_seven, &at_nine, 22);
-        spots.add(&[frame("other", 3)], &[frame("other", 3)], 10);
-        spots.add(&[], &[], 8);
+        spots.add(Some(&frame("load", 7)), 60);
+        spots.add(Some(&frame("load", 9)), 22);
+        spots.add(Some(&frame("other", 3)), 10);
+        spots.add(None, 8);
         let functions = spots.functions();
         assert_eq!(functions.len(), 2);
         let load = &functions[0];
         assert_eq!((load.function.as_deref(), load.line), (Some("load"), Some(7)));
-        assert_eq!((load.grown_bytes, load.looks, load.share), (82, 2, 0.82));
+        assert_eq!((load.grown_bytes, load.samples, load.share), (82, 2, 0.82));
         assert_eq!(functions[1].share, 0.1);
     }
 
@@ -114,10 +108,9 @@ mod tests {
     fn the_list_is_bounded_and_the_large_stay() {
         let mut spots = Spots::default();
         for at in 0..1000_u32 {
-            let stack = [frame(&format!("f{at}"), at)];
-            spots.add(&stack, &stack, u64::from(at % 100));
+            spots.add(Some(&frame(&format!("f{at}"), at)), u64::from(at % 100));
         }
-        spots.add(&[frame("big", 1)], &[frame("big", 1)], 1 << 30);
+        spots.add(Some(&frame("big", 1)), 1 << 30);
         let functions = spots.functions();
         assert_eq!(functions.len(), SPOTS);
         assert_eq!(functions[0].function.as_deref(), Some("big"));

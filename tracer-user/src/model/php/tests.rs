@@ -1,6 +1,7 @@
 //! What follows from looks.
 
 use crate::event::look::{Activity, Memory};
+use crate::event::{Event, RequestEdge, RequestPhase};
 use crate::model::script::{MIB, Script, bytes, key};
 use crate::model::{Insight, RequestGrowth};
 
@@ -25,16 +26,17 @@ fn worker() -> Script {
 fn growth_belongs_to_the_request_and_the_line_that_were_seen() {
     let mut script = worker();
     for step in 1..=10 {
-        script.wait(0.1).size(4, 10.0 + f64::from(step) * 10.0);
-        let line = if step % 5 == 0 { 9 } else { 7 };
+        let (size, line) = (10.0 + f64::from(step) * 10.0, if step % 5 == 0 { 9 } else { 7 });
+        script.wait(0.1).size(4, size);
         script.look_in_request(4, "/orders/17/export", f64::from(step) * 0.1, line);
+        script.sample(4, size, line);
     }
     let insight = insight(&script, 4);
     assert_eq!(insight.grown_in_request_bytes(), 100 * MIB);
     let spots = insight.spots();
     assert_eq!(spots.len(), 1);
     assert_eq!(spots[0].function.as_deref(), Some("App\\Import::load"));
-    assert_eq!((spots[0].line, spots[0].share, spots[0].looks), (Some(7), 1.0, 10));
+    assert_eq!((spots[0].line, spots[0].share, spots[0].samples), (Some(7), 1.0, 9));
     let growth = growth(&script, "/orders/{n}/export");
     assert_eq!((growth.requests, growth.grown_bytes), (1, 100 * MIB));
     assert_eq!(growth.largest, Some(key(4)));
@@ -113,4 +115,47 @@ fn a_new_program_is_not_what_was_looked_into() {
     script.state(4, "sh", Some("/web"), ProcessCause::Exec);
     assert!(script.model.process(&key(4)).unwrap().insight.is_none());
     assert_eq!(script.model.pools().count(), 0);
+}
+
+#[test]
+fn samples_tell_who_grew_and_not_who_took_the_time() {
+    let mut script = worker();
+    script.size(4, 20.0);
+    script.look_in_request(4, "/a", 0.1, 7);
+    script.sample(4, 20.0, 7);
+    // Every look meets line 7, which waits; line 9 grows.
+    for step in 1..=20 {
+        let size = 20.0 + f64::from(step);
+        script.wait(0.1).size(4, size);
+        script.look_in_request(4, "/a", 0.1 + f64::from(step) * 0.1, 7);
+        script.sample(4, size, 9);
+    }
+    let spots = insight(&script, 4).spots();
+    assert_eq!((spots[0].line, spots[0].share, spots[0].grown_bytes), (Some(9), 1.0, 20 * MIB));
+}
+
+#[test]
+fn edges_of_requests_are_exact() {
+    let edge = |script: &mut Script, phase, mib| {
+        script.feed(Event::Request(RequestEdge {
+            tgid: 4,
+            start_ns: key(4).start_ns,
+            phase,
+            anon_bytes: bytes(mib),
+            file_bytes: 0,
+            shmem_bytes: 0,
+            swap_bytes: 0,
+        }));
+    };
+    let mut script = worker();
+    for number in 0..3 {
+        edge(&mut script, RequestPhase::Begin, 10.0);
+        script.wait(0.2).size(4, 30.0);
+        script.look_in_request(4, &format!("/a/{number}"), 0.2, 7);
+        script.wait(0.2);
+        edge(&mut script, RequestPhase::End, 40.0);
+    }
+    let growth = growth(&script, "/a/{n}");
+    assert_eq!((growth.requests, growth.grown_bytes), (3, 90 * MIB));
+    assert_eq!(script.model.unattributed_bytes(), 0);
 }

@@ -25,18 +25,23 @@ const SOURCES: [&str; drop_reason::COUNT as usize] = [
     "ring:cgroup_move",
     "ring:request_begin",
     "ring:request_end",
+    "ring:php_stack",
     "map:procs",
     "kernel:unreadable",
     "kernel:threads",
 ];
 
-const _: () = assert!(kind::REQUEST_END == 13 && drop_reason::THREADS == 16);
+const _: () = assert!(kind::PHP_STACK == 14 && drop_reason::THREADS == 17);
+
+/// Where user space loses: processes that were not looked up, samples of PHP that were not named, and
+/// suspects that the kernel does not sample.
+pub const QUEUES: [&str; 3] = ["enrich:queue", "php:stacks", "map:suspects"];
 
 /// What was counted up to the last look.
 pub struct Losses {
     drops: [u64; SOURCES.len()],
     programs: Vec<(Arc<str>, RawFd, u64)>,
-    enricher: u64,
+    queues: [u64; QUEUES.len()],
 }
 
 impl Losses {
@@ -46,12 +51,16 @@ impl Losses {
             .program_fds()
             .map(|(name, fd)| (Arc::from(format!("missed:{name}")), fd, 0))
             .collect();
-        Self { drops: [0; SOURCES.len()], programs, enricher: 0 }
+        Self { drops: [0; SOURCES.len()], programs, queues: [0; QUEUES.len()] }
     }
 
-    /// What was lost since the last call. `enricher` counts requests that its queue had no room
-    /// for, since the start.
-    pub fn since_last(&mut self, kernel: &Kernel, enricher: u64) -> anyhow::Result<Vec<Lost>> {
+    /// What was lost since the last call. `queues`: what user space could not take on since the
+    /// start, in the order of [`QUEUES`].
+    pub fn since_last(
+        &mut self,
+        kernel: &Kernel,
+        queues: [u64; QUEUES.len()],
+    ) -> anyhow::Result<Vec<Lost>> {
         let mut lost = Vec::new();
         for ((source, before), now) in SOURCES.iter().zip(&mut self.drops).zip(kernel.drops()?) {
             push(&mut lost, || Arc::from(*source), before, now);
@@ -59,7 +68,9 @@ impl Losses {
         for (source, fd, before) in &mut self.programs {
             push(&mut lost, || source.clone(), before, recursion_misses(*fd).unwrap_or(*before));
         }
-        push(&mut lost, || Arc::from("enrich:queue"), &mut self.enricher, enricher);
+        for ((source, before), now) in QUEUES.iter().zip(&mut self.queues).zip(queues) {
+            push(&mut lost, || Arc::from(*source), before, now);
+        }
         Ok(lost)
     }
 }

@@ -145,6 +145,7 @@ impl LiveSource {
         {
             taken += 1;
             match Record::decode(&bytes) {
+                Ok(Record::PhpStack(record)) => self.looks.name(&record),
                 Ok(record) => self.translator.take(&record, &mut self.cgroups, out),
                 Err(error) => tracing::warn!("{error}"),
             }
@@ -212,7 +213,9 @@ impl LiveSource {
         self.sweep(which, out)?;
         let now_ns = clock::boot_ns();
         self.translator.settle_kills(now_ns, out);
-        for lost in self.losses.since_last(&self.kernel, self.enricher.dropped())? {
+        let [unnamed, unsampled] = self.looks.losses();
+        let queues = [self.enricher.dropped(), unnamed, unsampled];
+        for lost in self.losses.since_last(&self.kernel, queues)? {
             // After a loss the model may hold processes that are gone, and miss others.
             self.resync |= lost.source.starts_with("ring:") || lost.source.starts_with("missed:");
             out.push(self.translator.stamp(now_ns, Event::Lost(lost)));
@@ -232,8 +235,13 @@ impl LiveSource {
 
     fn looked(&mut self, out: &mut Vec<Stamped>) {
         self.drain_all(out);
-        while let Some(look) = self.looks.try_next() {
-            out.push(self.translator.stamp(clock::boot_ns(), Event::Php(Box::new(look))));
+        while let Some((t_ns, event)) = self.looks.try_next() {
+            out.push(self.translator.stamp(t_ns.unwrap_or_else(clock::boot_ns), event));
+        }
+        for order in self.looks.orders() {
+            if let Err(error) = self.kernel.sample(order) {
+                tracing::debug!("{order:?}: {error}");
+            }
         }
     }
 

@@ -114,6 +114,8 @@ impl Translator {
                 }
             }
             Record::CgroupPath(record) => self.cgroup_path(record, cgroups, out),
+            // Named first, by those who look into processes.
+            Record::PhpStack(_) => {}
         }
     }
 

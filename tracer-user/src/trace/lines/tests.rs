@@ -179,6 +179,12 @@ fn every_type(name: &str) -> Vec<Event> {
             victims: vec![victim(name), victim(name)],
         })),
         Event::Php(Box::new(look(name))),
+        Event::PhpGrowth(Box::new(PhpGrowth {
+            tgid: 1,
+            start_ns: 2,
+            private_bytes: 3,
+            stack: look(name).stack,
+        })),
         Event::Exit(Exit { tgid: 1, start_ns: 2, code: None, signal: Some(9), peak_bytes: None }),
         finding(
             name,

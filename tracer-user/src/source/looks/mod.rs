@@ -1,7 +1,10 @@
 //! Which PHP processes are looked into, and when: each once when it is first seen, each that grew
 //! by a step, at each tick those that moved, and several times a second those that have grown much,
-//! as far as the budget goes. The looks are taken by threads of their own; what they find becomes a
-//! `php` event. Used by every source that traces this host.
+//! as far as the budget goes. The looks are taken by [`threads`]; what they find becomes a `php`
+//! event. Used by every source that traces this host. Where the kernel can sample the growth of
+//! suspects, their stacks are named here too, and become `php_growth` events.
+
+mod threads;
 
 use std::future::pending;
 use std::io;
@@ -12,15 +15,16 @@ use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::enrich::process;
-use crate::enrich::worker::Worker;
-use crate::event::look::{Activity, Look, Part, Reason};
-use crate::event::{Event, Growth, Process, ProcessKey, Stamped};
-use crate::php::{Disclosure, LookOptions, Looker};
+use tracer_ebpf::{PHP_SUSPECTS, PhpStackRecord};
 
-/// Threads that look: one that is held up in the kernel (by a process that waits for memory with
-/// its mmap_lock held) leaves the others.
-const THREADS: usize = 4;
+use self::threads::{Ask, Told};
+use crate::enrich::clock;
+use crate::enrich::worker::Worker;
+use crate::event::look::{Activity, Reason};
+use crate::event::{Event, Growth, Process, ProcessKey, Stamped};
+use crate::kernel::load::Order;
+use crate::php::Disclosure;
+
 /// A process that moved by this since it was looked into is looked into again, bytes …
 const STEP_BYTES: u64 = 4 << 20;
 /// … but not sooner than after this, ns.
@@ -35,15 +39,24 @@ const STILL_NS: u64 = 2_000_000_000;
 const SUSPECT_EVERY: Duration = Duration::from_millis(100);
 /// Looks a second, all processes together: at 0.1 to 0.4 ms each, about a hundredth of a core.
 const LOOKS_PER_S: u64 = 40;
+/// Stacks that are named in a second, all suspects together; the rest is counted as lost.
+const STACKS_PER_S: u64 = 200;
 /// Frames of a stack that are kept, the innermost ones.
 const FRAMES: usize = 32;
 
 /// Looks into PHP processes as they grow.
 #[derive(Debug)]
 pub struct Looks {
-    worker: Worker<Look>,
+    worker: Worker<Told, Ask>,
     subjects: FxHashMap<ProcessKey, Subject>,
     budget: Budget,
+    stacks: Budget,
+    /// Whom the kernel samples.
+    sampled: FxHashMap<ProcessKey, u64>,
+    orders: Vec<Order>,
+    /// Stacks that were not named, and suspects that are not sampled, since the start.
+    unnamed: u64,
+    unsampled: u64,
     /// When the suspects are looked into next; None = there are none.
     suspects_at: Option<Instant>,
 }
@@ -70,28 +83,21 @@ struct Subject {
 impl Looks {
     /// Starts the threads. `show`: what of a request may be shown.
     pub fn start(show: Disclosure) -> io::Result<Self> {
-        let options = LookOptions { show, ..LookOptions::default() };
-        let first = Looker::new();
-        let readers = (0..THREADS).map(|_| {
-            let mut looker = first.sharing();
-            move |key: ProcessKey| {
-                let mut look = looker.look(key.tgid, &options);
-                let size = process::memory(key.tgid).ok().filter(|size| size.key() == key);
-                look.private_bytes = size.map(|size| size.private_bytes());
-                if look.key() != key {
-                    // It is gone, and its tgid perhaps another one's.
-                    look = Look::new(key.tgid, key.start_ns);
-                    look.miss(Part::All, Reason::Gone);
-                }
-                Some(look)
-            }
-        });
-        Ok(Self {
-            worker: Worker::start("php", readers)?,
+        Ok(Self::with(threads::start(show)?))
+    }
+
+    fn with(worker: Worker<Told, Ask>) -> Self {
+        Self {
+            worker,
             subjects: FxHashMap::default(),
-            budget: Budget::default(),
+            budget: Budget::of(LOOKS_PER_S),
+            stacks: Budget::of(STACKS_PER_S),
+            sampled: FxHashMap::default(),
+            orders: Vec::new(),
+            unnamed: 0,
+            unsampled: 0,
             suspects_at: None,
-        })
+        }
     }
 
     /// Is notified when there are looks to take.
@@ -136,6 +142,7 @@ impl Looks {
                 Event::Exit(exit) => {
                     let key = ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns };
                     self.subjects.remove(&key);
+                    self.stop(&key);
                 }
                 Event::Tick(_) => self.tick(at.t_ns),
                 _ => {}
@@ -143,10 +150,16 @@ impl Looks {
         }
     }
 
-    /// The next look that was taken. One that found only that the process is gone is none.
-    pub fn try_next(&mut self) -> Option<Look> {
-        while let Some(mut look) = self.worker.try_next() {
-            let Some(subject) = self.subjects.get_mut(&look.key()) else { continue };
+    /// The next that was found, and when it was so; None for the time = now. A look that found only
+    /// that the process is gone is none.
+    pub fn try_next(&mut self) -> Option<(Option<u64>, Event)> {
+        while let Some(told) = self.worker.try_next() {
+            let (mut look, current_at) = match told {
+                Told::Grown(t_ns, grown) => return Some((Some(t_ns), Event::PhpGrowth(grown))),
+                Told::Look(look, current_at) => (look, current_at),
+            };
+            let key = look.key();
+            let Some(subject) = self.subjects.get_mut(&key) else { continue };
             subject.asked = false;
             if look.activity == Activity::Idle {
                 subject.least_bytes = subject.bytes;
@@ -157,15 +170,56 @@ impl Looks {
             look.pool.clone_from(&subject.pool);
             look.stack_cut |= look.stack.len() > FRAMES;
             look.stack.truncate(FRAMES);
-            return Some(look);
+            let is_suspect = subject.is_suspect(clock::boot_ns());
+            match current_at.filter(|_| is_suspect) {
+                Some(current_at) => self.sample(key, current_at),
+                None => self.stop(&key),
+            }
+            return Some((None, Event::Php(look)));
         }
         None
+    }
+
+    /// Names a stack that the kernel saw.
+    pub fn name(&mut self, record: &PhpStackRecord) {
+        let asked =
+            self.stacks.take(record.head.t_ns) && self.worker.request(Ask::Name(Box::new(*record)));
+        self.unnamed += u64::from(!asked);
+    }
+
+    /// What the kernel is to be told, in this order.
+    pub fn orders(&mut self) -> impl Iterator<Item = Order> {
+        self.orders.drain(..)
+    }
+
+    /// Stacks that were not named, and suspects that the kernel does not sample, since the start.
+    pub fn losses(&self) -> [u64; 2] {
+        [self.unnamed, self.unsampled]
+    }
+
+    fn sample(&mut self, key: ProcessKey, current_at: u64) {
+        if self.sampled.get(&key) == Some(&current_at) {
+            return;
+        }
+        if self.sampled.len() >= PHP_SUSPECTS as usize {
+            self.unsampled += 1;
+            return;
+        }
+        self.sampled.insert(key, current_at);
+        self.orders.push(Order::Sample { tgid: key.tgid, current_at });
+    }
+
+    fn stop(&mut self, key: &ProcessKey) {
+        if self.sampled.remove(key).is_some() {
+            self.orders.push(Order::Stop { tgid: key.tgid });
+        }
     }
 
     fn introduced(&mut self, t_ns: u64, process: &Process) {
         let key = process.key();
         if !serves(process) {
             self.subjects.remove(&key);
+            self.stop(&key);
             return;
         }
         let subject = self.subjects.entry(key).or_insert_with(Subject::new);
@@ -217,13 +271,13 @@ impl Looks {
 
     /// False = not now.
     fn ask(
-        worker: &Worker<Look>,
+        worker: &Worker<Told, Ask>,
         budget: &mut Budget,
         key: ProcessKey,
         subject: &mut Subject,
         t_ns: u64,
     ) -> bool {
-        if subject.asked || !budget.take(t_ns) || !worker.request(key) {
+        if subject.asked || !budget.take(t_ns) || !worker.request(Ask::Look(key)) {
             return false;
         }
         subject.asked = true;
@@ -259,17 +313,21 @@ fn serves(process: &Process) -> bool {
     process.php.as_ref().is_some_and(|php| &*php.sapi != "fpm" || php.pool.is_some())
 }
 
-/// So many looks a second, and a second's worth at once.
-#[derive(Debug, Default)]
+/// So many a second, and a second's worth at once.
+#[derive(Debug)]
 struct Budget {
+    cost_ns: u64,
     /// Earliest time at which everything that was taken so far is paid for, ns.
     paid_ns: u64,
 }
 
 impl Budget {
+    fn of(per_s: u64) -> Self {
+        Self { cost_ns: 1_000_000_000 / per_s, paid_ns: 0 }
+    }
+
     fn take(&mut self, t_ns: u64) -> bool {
-        let cost_ns = 1_000_000_000 / LOOKS_PER_S;
-        let paid_ns = self.paid_ns.max(t_ns.saturating_sub(1_000_000_000)) + cost_ns;
+        let paid_ns = self.paid_ns.max(t_ns.saturating_sub(1_000_000_000)) + self.cost_ns;
         if paid_ns > t_ns {
             return false;
         }
@@ -281,6 +339,7 @@ impl Budget {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::event::look::Look;
     use crate::event::{Exit, Php, ProcessCause, Tick};
 
     const S: u64 = 1_000_000_000;
@@ -324,13 +383,13 @@ mod tests {
     impl Bench {
         fn new() -> Self {
             let (note, asked) = std::sync::mpsc::channel();
-            let read = move |key: ProcessKey| {
+            let read = move |ask: Ask| {
+                let Ask::Look(key) = ask else { return None };
                 note.send(key.tgid).unwrap();
-                Some(Look::new(key.tgid, key.start_ns))
+                let look = Look::new(key.tgid, key.start_ns);
+                Some(Told::Look(Box::new(look), Some(0x1000)))
             };
-            let worker = Worker::start("test", [read]).unwrap();
-            let (subjects, budget) = (FxHashMap::default(), Budget::default());
-            Self { looks: Looks { worker, subjects, budget, suspects_at: None }, asked }
+            Self { looks: Looks::with(Worker::start("test", [read]).unwrap()), asked }
         }
 
         /// Who is asked for by these events.
@@ -424,7 +483,8 @@ mod tests {
         bench.looks.observe(&[at(9 * S, process(2, "fpm", Some("www")))]);
         bench.looks.observe(&[at(10 * S, growth(2, 50 * MIB))]);
         assert_eq!(bench.asked.recv().unwrap(), 2);
-        let look = std::iter::repeat_with(|| bench.looks.try_next()).flatten().next().unwrap();
+        let next = std::iter::repeat_with(|| bench.looks.try_next()).flatten().next().unwrap();
+        let Event::Php(look) = next.1 else { panic!("{next:?}") };
         assert_eq!(look.pool.as_deref(), Some("www"));
         assert!(bench.asked.try_recv().is_err());
     }
