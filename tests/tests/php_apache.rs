@@ -19,7 +19,7 @@ use tests::cgroup::MemoryCgroup;
 use tests::tracer::Tracer;
 use tests::{clock, debian_php};
 
-const LIMIT_BYTES: u64 = 192 << 20;
+const LIMIT_BYTES: u64 = 320 << 20;
 
 const LEAK: &str = "<?php\nfunction hoard() {\n    while (true) { $GLOBALS['held'][] = \
     str_repeat('x', 65536); usleep(4000); }\n}\necho getmypid(), \"\\n\", str_repeat(' ', 9000);\n\

@@ -2,18 +2,18 @@
 //! itself takes. Ends with 1 when a goal is missed. docs/overhead.md has the method and figures.
 //!
 //! `--quick` takes half a minute; its figures are too few to judge by, so that it only says what it
-//! found. `--rounds N` sets the number of rounds. `--usdt [N]` measures another thing: what following
-//! PHP's own request probes costs the smallest requests, in N rounds.
+//! found. `--rounds N` sets the number of rounds. `--php [N]` measures another thing: what a loaded
+//! pool pays for being watched, looked into and followed by PHP's own request probes, in N rounds.
 
 mod bpf;
 mod faults;
 mod own;
 mod pages;
+mod php;
 mod program;
 mod rounds;
 mod sample;
 mod tracing;
-mod usdt;
 mod weighing;
 
 use std::path::Path;
@@ -48,7 +48,7 @@ const FULL: Extent = Extent {
 const QUICK: Extent =
     Extent { rounds: 1, weighings: 1, crowds: &[50], own: Duration::from_secs(3), binding: false };
 
-const USDT_ROUNDS: usize = 10;
+const PHP_ROUNDS: usize = 10;
 
 fn main() -> Result<ExitCode> {
     let arguments: Vec<String> = env::args().skip(1).collect();
@@ -57,15 +57,15 @@ fn main() -> Result<ExitCode> {
         [] => FULL,
         ["--quick"] => QUICK,
         ["--rounds", count] => Extent { rounds: count.parse().context("rounds")?, ..FULL },
-        ["--usdt"] => return usdt::run(USDT_ROUNDS).map(|()| ExitCode::SUCCESS),
-        ["--usdt", count] => {
-            return usdt::run(count.parse().context("rounds")?).map(|()| ExitCode::SUCCESS);
+        ["--php"] => return php::run(PHP_ROUNDS).map(|()| ExitCode::SUCCESS),
+        ["--php", count] => {
+            return php::run(count.parse().context("rounds")?).map(|()| ExitCode::SUCCESS);
         }
         [faults::ROLE] => return faults::serve().map(|()| ExitCode::SUCCESS),
         [weighing::CROWD, size] => {
             return weighing::crowd(size.parse()?).map(|()| ExitCode::SUCCESS);
         }
-        _ => bail!("usage: bench_overhead [--quick | --rounds N | --usdt [N]]"),
+        _ => bail!("usage: bench_overhead [--quick | --rounds N | --php [N]]"),
     };
     let missed = measure(&extent)?;
     if missed == 0 {

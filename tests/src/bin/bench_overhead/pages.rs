@@ -98,6 +98,11 @@ impl Pool {
         })
     }
 
+    /// Process ids of its workers.
+    pub fn workers(&self) -> &[u32] {
+        &self.workers
+    }
+
     fn cpu_ns(&self) -> Result<u64> {
         self.workers.iter().map(|&pid| process_cpu_ns(pid)).sum()
     }
