@@ -38,6 +38,8 @@ pub struct Setup {
     pub opcache: bool,
     /// PHP's own limit.
     pub memory_limit: &'static str,
+    /// In a pid namespace, as in a container: inside, its processes have other ids.
+    pub pid_namespace: bool,
     /// The system's program is copied, so that no other process runs the same file.
     pub copied: bool,
 }
@@ -45,7 +47,14 @@ pub struct Setup {
 impl Setup {
     /// The system's, with opcache and a limit that is out of reach.
     pub fn system(manager: Manager) -> Self {
-        Self { release: None, manager, opcache: true, memory_limit: "8192M", copied: false }
+        Self {
+            release: None,
+            manager,
+            opcache: true,
+            memory_limit: "8192M",
+            pid_namespace: false,
+            copied: false,
+        }
     }
 }
 
@@ -55,6 +64,8 @@ pub struct PhpFpm {
     master: Child,
     folder: tempfile::TempDir,
     inside: PathBuf,
+    /// Its parent is what was started.
+    is_wrapped: bool,
 }
 
 impl PhpFpm {
@@ -102,6 +113,11 @@ impl PhpFpm {
                 fs::copy(&program, &copy)?;
                 Command::new(copy)
             }
+            None if setup.pid_namespace => {
+                let mut command = Command::new("unshare");
+                command.args(["--pid", "--fork", "--kill-child", "--"]).arg(&program);
+                command
+            }
             None => Command::new(&program),
         };
         command.args(["--nodaemonize", "--allow-to-run-as-root", "--fpm-config"]);
@@ -111,7 +127,7 @@ impl PhpFpm {
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(log);
         cgroup.confine(&mut command)?;
         let master = command.spawn().with_context(|| format!("starting {program}"))?;
-        let mut fpm = Self { master, folder, inside };
+        let mut fpm = Self { master, folder, inside, is_wrapped: setup.pid_namespace };
         let serves = clock::wait_for("php-fpm to serve", Duration::from_secs(10), || {
             if let Some(status) = fpm.master.try_wait()? {
                 anyhow::bail!("php-fpm ended: {status}");
@@ -124,15 +140,16 @@ impl PhpFpm {
 
     /// Process id of the master.
     pub fn master(&self) -> u32 {
-        self.master.id()
+        let started = self.master.id();
+        match self.is_wrapped.then(|| children(started)) {
+            Some(Ok(children)) => children.first().copied().unwrap_or(started),
+            _ => started,
+        }
     }
 
     /// Process ids of the workers that live now.
     pub fn workers(&self) -> Result<Vec<u32>> {
-        let master = self.master();
-        let path = format!("/proc/{master}/task/{master}/children");
-        let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
-        text.split_whitespace().map(|pid| pid.parse().context("pid")).collect()
+        children(self.master())
     }
 
     /// The pool's socket.
@@ -216,6 +233,12 @@ impl Drop for PhpFpm {
             unsafe { libc::kill(worker.cast_signed(), libc::SIGKILL) };
         }
     }
+}
+
+fn children(parent: u32) -> Result<Vec<u32>> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    text.split_whitespace().map(|pid| pid.parse().context("pid")).collect()
 }
 
 /// Where opcache is in a tree; None = it is built in (8.5), or not there.

@@ -72,6 +72,30 @@ fn what_goes_on_after_the_answer_is_still_of_its_request() -> Result<()> {
     Ok(())
 }
 
+/// A container's worker: other ids inside, which FPM's scoreboard and the sockets know it by.
+#[test]
+fn a_worker_in_a_pid_namespace_is_looked_into_by_its_id_outside() -> Result<()> {
+    let cgroup = MemoryCgroup::new("look", LIMIT_BYTES)?;
+    let setup = Setup { pid_namespace: true, ..Setup::system(Manager::Static(1)) };
+    let fpm = PhpFpm::start_as(&cgroup, &setup)?;
+    let (request, inside) = fpm.ask_for_worker("GET", b"/contained", "function.php")?;
+    let worker = fpm.workers()?[0];
+    ensure!(worker != inside, "no namespace: {inside}");
+    std::thread::sleep(Duration::from_millis(100));
+    let look = Looker::new().look(worker, &options());
+    let (code, json, _) = binary::run(binary::rampage().args(["php", "--json"]));
+    drop(request);
+    let seen = look.request.as_ref().context("request")?;
+    assert_eq!(seen.uri.as_deref(), Some("/contained"), "{look:#?}");
+    // Both come from the scoreboard.
+    assert_eq!(look.requests, Some(2), "{look:#?}");
+    assert!((50_000_000..60_000_000_000).contains(&seen.elapsed_ns.unwrap()), "{look:#?}");
+    assert!(look.missing.is_empty() && look.stack.len() >= 2, "{look:#?}");
+    let row = json.lines().find(|line| line.contains(&format!("\"tgid\":{worker},")));
+    assert!(code == 0 && row.context("not listed")?.contains("\"pool\":\"www\""), "{json}");
+    Ok(())
+}
+
 #[test]
 fn odd_uris_are_bounded_text() -> Result<()> {
     let cgroup = MemoryCgroup::new("look", LIMIT_BYTES)?;
