@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rampage::event::{Event, Evidence, FindingKind, Runaway, Spot};
+use rampage::event::{Event, Evidence, FindingKind, Spot};
 use rampage::php::{Activity, Frame, Look, LookOptions, Looker};
 use tests::cgroup::MemoryCgroup;
 use tests::debian_php::{self, Release};
@@ -273,48 +273,4 @@ fn in_7_4() -> Result<()> {
 fn in_8_4() -> Result<()> {
     every_leak(Some(debian_php::PHP_8_4), true)?;
     every_leak(Some(debian_php::PHP_8_4), false)
-}
-
-/// The finding about the worker of one request.
-fn growth_of(script: &str) -> Result<Runaway> {
-    let cgroup = MemoryCgroup::new("leaks", LIMIT_BYTES)?;
-    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
-    let tracer = Tracer::watch("")?;
-    let (request, worker) = fpm.ask_for_worker("GET", b"/", script)?;
-    let line = tracer.wait_for("the finding", SOON, |line| is_runaway(line, worker))?;
-    drop(request);
-    let trace = tracer.finish()?.trace;
-    ensure!(trace.lost("php:stacks") == 0 && trace.lost("ring:php_stack") == 0, "samples lost");
-    let Event::Finding(finding) = line.event else { bail!("{line:?}") };
-    println!("{}", finding.summary);
-    match finding.evidence {
-        Evidence::Runaway(runaway) => Ok(*runaway),
-        other => bail!("{other:?}"),
-    }
-}
-
-/// Where the growth of a request is spread over two functions, their shares are told: four parts in
-/// five are of one. A sample stands for 256 KiB of 40 MiB and more.
-#[test]
-fn shares_of_growth_are_those_of_the_code() -> Result<()> {
-    let runaway = growth_of("flame.php")?;
-    let share = |name: &str| {
-        let spot = runaway.php_growth.iter().find(|spot| spot.function.as_deref() == Some(name));
-        spot.map_or(0.0, |spot| spot.share)
-    };
-    assert!((share("wide") - 0.8).abs() < 0.06, "{runaway:#?}");
-    assert!((share("Narrow::leak") - 0.2).abs() < 0.06, "{runaway:#?}");
-    assert_eq!(runaway.php_growth[0].line, Some(line("flame.php", "// WIDE")));
-    Ok(())
-}
-
-/// Who grows is named, not who takes the time.
-#[test]
-fn waiting_is_not_growing() -> Result<()> {
-    let runaway = growth_of("waits.php")?;
-    let worst = &runaway.php_growth[0];
-    assert_eq!(worst.function.as_deref(), Some("keep"), "{runaway:#?}");
-    assert_eq!(worst.line, Some(line("waits.php", "// LEAK")));
-    assert!(worst.share > 0.95, "{runaway:#?}");
-    Ok(())
 }
