@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rampage::enrich::cgroup::{Hierarchy, Version};
 use rampage::enrich::process;
 use rampage::event::{Config, Event, Growth, ProcessCause, Stamped};
+use rampage::php::Disclosure;
 use rampage::source::Source;
 use rampage::source::procfs::ProcfsSource;
 use tests::clock;
