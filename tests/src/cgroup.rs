@@ -32,10 +32,23 @@ pub struct MemoryCgroup {
 }
 
 static NEXT: AtomicU32 = AtomicU32::new(0);
+/// v1 until 5.10: whether a cgroup is charged for those below it. From 5.11 on it always is.
+const HIERARCHICAL: &str = "memory.use_hierarchy";
 
 impl MemoryCgroup {
-    /// A cgroup below the root of the memory hierarchy that may hold `limit_bytes`.
+    /// A cgroup below the root of the memory hierarchy that may hold `limit_bytes`, together with
+    /// those below it.
     pub fn new(name: &str, limit_bytes: u64) -> Result<Self> {
+        let cgroup = Self::flat(name, limit_bytes)?;
+        let hierarchical = cgroup.folder.join(HIERARCHICAL);
+        if hierarchical.exists() {
+            write(&hierarchical, "1")?;
+        }
+        Ok(cgroup)
+    }
+
+    /// The same as the kernel makes it: where [`is_flat`], it is not charged for those below it.
+    pub fn flat(name: &str, limit_bytes: u64) -> Result<Self> {
         let (version, root) = hierarchy()?;
         if version == Version::V2 {
             write(&root.join("cgroup.subtree_control"), "+memory")?;
@@ -212,6 +225,14 @@ impl Drop for MemoryCgroup {
 /// Where the memory controller is; None = nowhere.
 pub fn version() -> Option<Version> {
     hierarchy().ok().map(|(version, _)| version)
+}
+
+/// Whether a cgroup that does not ask for it is not charged for those below it.
+pub fn is_flat() -> bool {
+    hierarchy().is_ok_and(|(version, root)| {
+        let said = || fs::read_to_string(root.join(HIERARCHICAL));
+        version == Version::V1 && said().is_ok_and(|text| text.trim() == "0")
+    })
 }
 
 /// Version and mount point of the memory controller.

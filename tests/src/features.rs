@@ -49,6 +49,9 @@ features! {
     CgroupV1 = "cgroup-v1", cgroup::version() == Some(Version::V1);
     /// The memory controller is in the v2 hierarchy.
     CgroupV2 = "cgroup-v2", cgroup::version() == Some(Version::V2);
+    /// A cgroup is not charged for those below it unless it asks for it: v1 until 5.10, where
+    /// systemd did not ask for all.
+    FlatCgroups = "flat-cgroups", cgroup::is_flat();
     /// There is swap.
     Swap = "swap", has_swap();
     /// There is no swap.
@@ -184,14 +187,15 @@ mod tests {
     #[test]
     fn opposites_are_never_both_here() {
         use Feature::{
-            Btf, CgroupV1, CgroupV2, Fentry, Kprobes, ManyCpus, NoBtf, NoEntries, NoPsi, NoSwap,
-            OneCpu, Psi, Swap, Thp, ThpAlways, ThpNever,
+            Btf, CgroupV1, CgroupV2, Fentry, FlatCgroups, Kprobes, ManyCpus, NoBtf, NoEntries,
+            NoPsi, NoSwap, OneCpu, Psi, Swap, Thp, ThpAlways, ThpNever,
         };
         for (one, other) in [(Swap, NoSwap), (Psi, NoPsi), (Btf, NoBtf), (Thp, ThpNever)] {
             assert_ne!(one.is_here(), other.is_here(), "{one:?}, {other:?}");
         }
         for (one, other) in [
             (CgroupV1, CgroupV2),
+            (FlatCgroups, CgroupV2),
             (ThpAlways, ThpNever),
             (OneCpu, ManyCpus),
             (Fentry, NoEntries),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 /// Memory of one process in bytes, by /proc/PID/status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -73,9 +73,7 @@ fn list(wanted: impl Fn(bool) -> bool) -> Result<BTreeMap<u32, u64>> {
 /// Whether a task may be preempted inside of a tracepoint's program: seen on 7.3, not on 6.18. The
 /// kernel leaves out (`recursion_misses`) what others on that CPU call meanwhile.
 pub fn tracepoints_are_preemptible() -> Result<bool> {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease")?;
-    let major = release.split('.').next().and_then(|major| major.parse::<u32>().ok());
-    Ok(major.with_context(|| format!("release {release}"))? >= 7)
+    Ok(release()?.0 >= 7)
 }
 
 /// Where in the kernel a process waits, for an error message.
@@ -99,13 +97,30 @@ pub fn counter_error_bytes() -> Result<u64> {
     counter_error_bytes_of(1)
 }
 
-/// The same with `threads`: since Linux 6.2 each CPU keeps up to a batch of max(32, 2 × CPUs) pages
-/// to itself (lib/percpu_counter.c, compute_batch_value), before that each thread what it took in
-/// 64 faults (mm/memory.c, TASK_RSS_EVENTS_THRESH), to which the one in progress comes.
+/// The same with `threads`, the main one included, that take one page at a fault.
+///
+/// Since Linux 6.2 each CPU keeps less than a batch of max(32, 2 × CPUs) pages to itself
+/// (lib/percpu_counter.c, compute_batch_value). Before that each thread keeps what it took since it
+/// last gave it to the process, at the begin of a fault that finds more than 64 counted
+/// (mm/memory.c, TASK_RSS_EVENTS_THRESH, `events++ >`): the fault that gave, which is not counted,
+/// and 65 that are.
 pub fn counter_error_bytes_of(threads: u64) -> Result<u64> {
     let cpus = cpus()? as u64;
-    let (of_cpus, of_threads) = (u64::max(32, 2 * cpus) * cpus, 65 * threads);
-    Ok(u64::max(of_cpus, of_threads) * 4096)
+    let pages = match release()? >= (6, 2) {
+        true => (u64::max(32, 2 * cpus) - 1) * cpus,
+        false => 66 * threads,
+    };
+    Ok(pages * 4096)
+}
+
+/// Major and minor version of the kernel.
+fn release() -> Result<(u32, u32)> {
+    let text = fs::read_to_string("/proc/sys/kernel/osrelease")?;
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => bail!("release {text}"),
+    }
 }
 
 /// Online CPUs.

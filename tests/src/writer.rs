@@ -22,14 +22,16 @@ pub struct Written {
 }
 
 impl Written {
-    /// Traces `dd`, which writes 400 MiB to a file on the disk of the current folder.
+    /// Traces `dd`, which writes 400 MiB to a file on the disk of the current folder. Each MiB is on
+    /// the disk before the next: reclaim has work, and always finds pages that it may drop. What is
+    /// dirty it cannot; where the disk is slow, the writer would be killed for that (seen on 6.12).
     pub fn in_cgroup(cgroup: &MemoryCgroup) -> Result<Self> {
         let folder =
             tempfile::tempdir_in(std::env::current_dir()?).context("a folder on a disk")?;
         let tracer = Tracer::watch("")?;
         tracer.settle()?;
         let mut writer = Command::new("dd");
-        writer.args(["if=/dev/zero", "bs=1M", "count=400"]).stderr(Stdio::null());
+        writer.args(["if=/dev/zero", "bs=1M", "count=400", "oflag=dsync"]).stderr(Stdio::null());
         writer.arg(format!("of={}", folder.path().join("data").display()));
         cgroup.confine(&mut writer)?;
         let started = Instant::now();

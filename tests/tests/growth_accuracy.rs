@@ -2,8 +2,8 @@
 //! execs, maps files, shares memory, uses huge pages and starts threads.
 //!
 //! The bound: the kernel programs read the RSS counters as the kernel keeps them, and since Linux
-//! 6.2 each CPU keeps up to max(32, 2 × CPUs) pages of each counter to itself. So one counter is off
-//! by at most that batch times the number of CPUs; before 6.2 by at most 64 pages a thread.
+//! 6.2 each CPU keeps less than a batch of max(32, 2 × CPUs) pages of each counter to itself, before
+//! that each thread what it took in 66 faults.
 
 use std::time::Duration;
 

@@ -74,6 +74,13 @@ fn between(trace: &Trace, from_ns: u64, to_ns: u64) -> impl Iterator<Item = &Eve
     trace.lines.iter().filter(move |line| inside(line.t_ns)).map(|line| &line.event)
 }
 
+/// A time by which the trace has all that happened before the call. An event that is read after a
+/// later one was told takes the time of that one, so it may be dated after it was over.
+fn told_until(tracer: &Tracer) -> Result<u64> {
+    tracer.settle()?;
+    Ok(clock::boot_ns())
+}
+
 fn assert_sum(what: &str, seen: u64, lost: u64, made: u64, others: u64) {
     println!("{what}: seen {seen} + lost {lost} = {} of {made} made; others {others}", seen + lost);
     assert!(
@@ -163,8 +170,8 @@ fn fork_storm_while_nobody_reads() -> Result<()> {
     tracer.pause();
     storm.go()?;
     storm.done("repeat", SOON)?;
-    let to_ns = clock::boot_ns();
     tracer.resume();
+    let to_ns = told_until(&tracer)?;
     let made = storm.count(Slot::Forks);
     assert_eq!((made, storm.count(Slot::Reaped)), (FORKS, FORKS));
     let others = (others.forks(made)?, others.exits(made)?);
@@ -187,7 +194,7 @@ fn fork_storm_against_a_reader() -> Result<()> {
     let from_ns = clock::boot_ns();
     storm.go()?;
     storm.done("repeat", SOON)?;
-    let to_ns = clock::boot_ns();
+    let to_ns = told_until(&tracer)?;
     let made = storm.count(Slot::Forks);
     assert_eq!((made, storm.count(Slot::Reaped)), (6_000, 6_000));
     let others = (others.forks(made)?, others.exits(made)?);

@@ -11,6 +11,7 @@ use tests::counters::Slot;
 use tests::hog::Hog;
 use tests::needs;
 use tests::scene::{Scene, assert_limit, assert_near, culprit, only};
+use tests::tracer::Tracer;
 
 const MIB: u64 = 1 << 20;
 const SOON: Duration = Duration::from_secs(30);
@@ -53,6 +54,28 @@ fn limit_of_a_child() -> Result<()> {
     let (oom, verdict) = only(&trace, &child.path())?;
     assert_limit(oom, &child.path(), 48 * MIB);
     assert_eq!(culprit(verdict), Some(leaker.pid()));
+    Ok(())
+}
+
+/// Until 5.10 a v1 parent may not be charged for its children: its limit, however small, neither
+/// kills them nor sets the step of their reports.
+#[test]
+fn limit_of_a_parent_that_does_not_bind() -> Result<()> {
+    needs!(Btf, FlatCgroups);
+    let parent = MemoryCgroup::flat("oom", 16 * MIB)?;
+    let child = parent.child("inner")?;
+    child.set_limit(96 * MIB)?;
+    let tracer = Tracer::watch("--forbid fentry,kprobe")?;
+    let mut leaker = Hog::spawn(&child, "comm:leaker anon:140:50 hold")?;
+    assert_eq!(leaker.wait(SOON)?.signal(), Some(libc::SIGKILL));
+    tracer.settle()?;
+    let trace = tracer.finish()?.trace;
+    let (oom, verdict) = only(&trace, &child.path())?;
+    assert_limit(oom, &child.path(), 96 * MIB);
+    assert_eq!(culprit(verdict), Some(leaker.pid()));
+    // 64 steps of 1.5 MiB; a limit of 16 MiB would make it 384 of 256 KiB.
+    let reports = trace.growths(leaker.pid()).len();
+    assert!((32..192).contains(&reports), "{reports} reports of growth");
     Ok(())
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use rampage::enrich::cgroup::{Hierarchy, Version};
 use rampage::enrich::process;
 use rampage::event::{Config, Event, Growth, ProcessCause, Stamped};
+use rampage::php::Disclosure;
 use rampage::source::Source;
 use rampage::source::procfs::ProcfsSource;
 use tests::clock;
@@ -302,7 +303,8 @@ fn a_round_is_quick_and_holds_no_descriptors() {
     const CHILDREN: usize = 300;
     let cgroup = TestCgroup::new("many");
     let below = cgroup.below("crowd");
-    let crowd: Vec<_> = (0..CHILDREN).map(|_| below.spawn("sleep 60")).collect();
+    // To start them takes more than a minute in an emulated machine.
+    let crowd: Vec<_> = (0..CHILDREN).map(|_| below.spawn("sleep infinity")).collect();
     let mut tracer = Tracer::open();
     let descriptors = || fs::read_dir("/proc/self/fd").unwrap().count();
     let before = descriptors();

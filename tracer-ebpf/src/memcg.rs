@@ -5,9 +5,10 @@ use tracer_ebpf::{CgroupRecord, MAX_CGROUP_DEPTH, NO_LIMIT, kind};
 
 use crate::maps::{Charge, Drop, MEMCGS, head, room, send_lazily};
 use crate::read::{
-    CGROUP_KN, COUNTER_HIGH, COUNTER_MAX, COUNTER_USAGE, CSS_CGROUP, CSS_PARENT, CSS_SET_SUBSYS,
-    KN_ID, MEMCG_EVENTS_LOCAL, MEMCG_MEMORY, MEMCG_OOM_EVENT, MEMCG_SWAP, MEMORY_SUBSYS,
-    PAGE_SHIFT, STEP_MAX_PAGES, STEP_MIN_PAGES, STEP_PAGES, TASK_CGROUPS, field, present,
+    CGROUP_KN, COUNTER_HIGH, COUNTER_MAX, COUNTER_PARENT, COUNTER_USAGE, CSS_CGROUP,
+    CSS_SET_SUBSYS, KN_ID, MEMCG_EVENTS_LOCAL, MEMCG_MEMORY, MEMCG_OOM_EVENT, MEMCG_SWAP,
+    MEMORY_SUBSYS, PAGE_SHIFT, STEP_MAX_PAGES, STEP_MIN_PAGES, STEP_PAGES, TASK_CGROUPS, field,
+    present,
 };
 
 /// Limits at and above this many pages mean none: v1 says PAGE_COUNTER_MAX = LONG_MAX / page.
@@ -31,10 +32,14 @@ pub fn id(memcg: u64) -> Result<u64, Drop> {
     field(kn, &KN_ID)
 }
 
-/// The next one upwards; 0 above the root.
+/// The next one upwards that is charged for this one too; 0 above the root. By the counters, not by
+/// the folders: until 5.10 a v1 cgroup whose parent has no memory.use_hierarchy is charged to itself
+/// and the root alone, and limits in between do not bind it.
 #[inline(always)]
 pub fn parent(memcg: u64) -> Result<u64, Drop> {
-    field(memcg, &CSS_PARENT)
+    let memory = u64::from(MEMCG_MEMORY.load());
+    let counter: u64 = field(memcg.wrapping_add(memory), &COUNTER_PARENT)?;
+    Ok(if counter == 0 { 0 } else { counter.wrapping_sub(memory) })
 }
 
 /// Pages in a limit field as bytes.

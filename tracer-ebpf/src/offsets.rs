@@ -40,7 +40,6 @@ macro_rules! for_each_offset {
             MM_HIWATER_RSS: "mm_struct" ["hiwater_rss"];
             CSS_SET_SUBSYS: "css_set" ["subsys"];
             CSS_CGROUP: "cgroup_subsys_state" ["cgroup"];
-            CSS_PARENT: "cgroup_subsys_state" ["parent"];
             CGROUP_KN: "cgroup" ["kn"];
             CGROUP_SUBSYS: "cgroup" ["subsys"];
             KN_ID: "kernfs_node" ["id"];
@@ -52,6 +51,7 @@ macro_rules! for_each_offset {
             COUNTER_USAGE: "page_counter" ["usage"];
             COUNTER_MAX: "page_counter" ["max"];
             COUNTER_HIGH: "page_counter" ["high"];
+            COUNTER_PARENT: "page_counter" ["parent"];
             OC_MEMCG: "oom_control" ["memcg"];
             OC_CONSTRAINT: "oom_control" ["constraint"];
         }

@@ -97,7 +97,7 @@ pub fn root(catalog: &Catalog, folder: &Path, arch: Arch) -> anyhow::Result<Path
         packages.extend(catalog.native_packages.iter().cloned());
     }
     let packages = packages.join(",");
-    let recipe = format!("{} {} {packages} sh\n", catalog.suite, arch.debian());
+    let recipe = format!("{} {} {packages}\n", catalog.suite, arch.debian());
     let (root, stamp) = (folder.join("root"), folder.join("root.recipe"));
     if fs::read_to_string(&stamp).is_ok_and(|made| made == recipe) {
         return Ok(root);
@@ -113,7 +113,6 @@ pub fn root(catalog: &Catalog, folder: &Path, arch: Arch) -> anyhow::Result<Path
     } else {
         // What the packages' own scripts would do cannot run here: unpacked files must do.
         make.args(["--variant=extract", "--hook-dir=/usr/share/mmdebstrap/hooks/merged-usr"]);
-        make.arg("--customize-hook=ln -sf dash \"$1/bin/sh\"");
     }
     make.arg(format!("--include={packages}"));
     make.args(["--aptopt=Acquire::Check-Valid-Until \"false\"", "--aptopt=Acquire::Retries \"3\""]);

@@ -89,6 +89,9 @@ fn set_up(plan: &Plan) -> Result<()> {
             }
             if plan.cgroup == Cgroup::Hybrid {
                 mount("cgroup2", "cgroup2", &format!("{CGROUPS}/unified"), "")?;
+                // As systemd does; without it, until 5.10 limits do not bind the cgroups below.
+                let hierarchical = format!("{CGROUPS}/memory/memory.use_hierarchy");
+                fs::write(&hierarchical, "1").context(hierarchical)?;
             }
         }
     }
