@@ -159,6 +159,42 @@ fn waiting_is_not_growing() -> Result<()> {
     Ok(())
 }
 
+/// Requests of some 60 ms each, in turns: growth is not given to the request before or after. What
+/// they grow after their last sample is seen when they end.
+#[test]
+fn growth_is_given_to_its_own_request() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cgroup = MemoryCgroup::new("flame", LIMIT_BYTES)?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
+    let worker = fpm.workers()?[0];
+    let file = folder.path().join("a.folded");
+    let recording = Recording::start(worker, &file, &[])?;
+    draft(folder.path())?;
+    for _ in 0..30 {
+        for uri in [&b"/big"[..], b"/small"] {
+            let request = fpm.ask("GET", uri, "turns.php")?;
+            request.set_timeout(clock::patient(Duration::from_secs(10)))?;
+            ensure!(request.finish()?.body == b"done", "{}", fpm.log());
+        }
+    }
+    send(recording.0.id(), libc::SIGINT);
+    let said = recording.said()?;
+    let stacks = folded(&file)?;
+    println!("{said}{stacks:#?}");
+    let of = |root: &str, function: &str| -> u64 {
+        let is_wanted = |stack: &[String]| {
+            stack[0] == root && stack.iter().any(|frame| frame.starts_with(function))
+        };
+        stacks.iter().filter(|(stack, _)| is_wanted(stack)).map(|(_, bytes)| bytes).sum()
+    };
+    let (big, small) = (of("GET /big", "big  "), of("GET /small", "small  "));
+    let wrong = of("GET /big", "small  ") + of("GET /small", "big  ");
+    ensure!(wrong * 50 < big + small, "{wrong}: {stacks:#?}");
+    ensure!(big > small * 2 && small > 100 << 20, "{big}, {small}: {stacks:#?}");
+    ensure!(share(&stacks, |frame| frame.starts_with('(')) < 0.25, "{stacks:#?}");
+    Ok(())
+}
+
 /// `rampage` as a user runs it who may read other processes, but not load kernel programs.
 fn rampage_without_bpf() -> Command {
     const SYS_ADMIN: libc::c_ulong = 21;

@@ -15,7 +15,8 @@ use crate::kernel::load::{Kernel, LoadOptions, Order};
 use crate::kernel::record::Record;
 use crate::php::{Activity, Frame, Look, LookOptions, Looker, Names, Reason, Request, Target};
 
-/// While it grows it is looked into this often, ns.
+/// A request is believed to go on for a tenth of the time that it has taken, but not longer than
+/// this, ns: while it grows it is looked into again by then. Short ones mostly follow one another.
 const LOOK_EVERY_NS: u64 = 100_000_000;
 /// Bytes of the ring; only what is sampled here is of interest.
 const RING_BYTES: u64 = 2 << 20;
@@ -46,6 +47,8 @@ struct Seen {
     /// When it was taken, and when its request began, at the latest; CLOCK_BOOTTIME ns.
     at_ns: u64,
     began_ns: u64,
+    /// The request is believed to go on until then.
+    until_ns: u64,
 }
 
 impl Samples {
@@ -148,7 +151,7 @@ impl Samples {
         let outermost = outermost(&frames, cut);
         let is_other = outermost.is_some() && outermost != self.outermost;
         let t_ns = record.head.t_ns;
-        if is_other || self.fell || t_ns >= self.seen.at_ns + LOOK_EVERY_NS {
+        if is_other || self.fell || t_ns >= self.seen.until_ns {
             self.look(target, t_ns);
         }
         self.outermost = outermost.or(self.outermost.take());
@@ -178,7 +181,7 @@ impl Samples {
         let look = self.looker.look_at(target, &self.options);
         if look.lacks(&Reason::Gone) {
             // What was known before is all that will be.
-            self.seen.at_ns = now_ns;
+            self.seen.until_ns = u64::MAX;
             return;
         }
         self.seen = Seen::new(look, now_ns);
@@ -207,7 +210,9 @@ impl Seen {
         let knows = matches!(look.sapi.as_deref(), Some("fpm" | "apache"));
         let elapsed_ns = look.request.as_ref().and_then(|request| request.elapsed_ns);
         let began_ns = elapsed_ns.filter(|_| knows).map_or(0, |ns| at_ns.saturating_sub(ns));
-        Self { look, at_ns, began_ns }
+        let took_ns = look.request.as_ref().map_or(0, |_| at_ns - began_ns);
+        let until_ns = at_ns.saturating_add((took_ns / 10).min(LOOK_EVERY_NS));
+        Self { look, at_ns, began_ns, until_ns }
     }
 
     /// The request at a time that is not long after the look; None = another one ran then.
@@ -253,11 +258,15 @@ mod tests {
     #[test]
     fn growth_before_a_request_is_not_of_it() {
         let seen = Seen::new(look("fpm", 300), 1000);
-        assert_eq!((seen.began_ns, seen.at_ns), (700, 1000));
+        assert_eq!((seen.began_ns, seen.at_ns, seen.until_ns), (700, 1000, 1030));
         assert!(seen.request_at(699).is_none());
         assert!(seen.request_at(700).is_some() && seen.request_at(1050).is_some());
         // On the command line there is one, and its time begins when the script asks for it.
         assert!(Seen::new(look("cli", 300), 1000).request_at(1).is_some());
+        let idle = Seen::new(Look::new(7, 1), 1000);
+        assert!(idle.request_at(1001).is_none() && idle.until_ns == 1000);
+        let long = 3600 * 1_000_000_000;
+        assert_eq!(Seen::new(look("fpm", long), long).until_ns, long + LOOK_EVERY_NS);
     }
 
     #[test]
