@@ -286,6 +286,7 @@ fn write_docroot(folder: &Path) -> Result<()> {
         ("fiber.php", include_str!("../php/look/fiber.php")),
         ("index.php", include_str!("../php/look/index.php")),
         ("load.php", include_str!("../php/look/load.php")),
+        ("turns.php", include_str!("../php/look/turns.php")),
         ("shutdown.php", include_str!("../php/look/shutdown.php")),
         ("flame.php", include_str!("../php/look/flame.php")),
         ("waits.php", include_str!("../php/look/waits.php")),

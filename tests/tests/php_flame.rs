@@ -1,13 +1,15 @@
 //! `rampage php TGID --flame FILE`: the shares of growth are those of the code that grew, the file
-//! is there whatever ends the recording, and what cannot be done fails before it.
+//! is there whatever ends the recording, also where the kernel programs cannot be loaded, and what
+//! cannot be done fails before it.
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod binary;
 
 use std::fs;
 use std::io::Read as _;
+use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -18,9 +20,11 @@ use tests::php::{Manager, PhpFpm};
 const LIMIT_BYTES: u64 = 384 << 20;
 const URI: &[u8] = b"/grow;it?user=anna";
 
-/// Number of the line of flame.php with a mark.
-fn line(mark: &str) -> usize {
-    let text = include_str!("../php/look/flame.php");
+const FLAME: &str = include_str!("../php/look/flame.php");
+const WAITS: &str = include_str!("../php/look/waits.php");
+
+/// Number of the line of a script with a mark.
+fn line(text: &str, mark: &str) -> usize {
     text.lines().position(|line| line.ends_with(mark)).unwrap() + 1
 }
 
@@ -29,7 +33,10 @@ struct Recording(Child);
 
 impl Recording {
     fn start(worker: u32, file: &Path, more: &[&str]) -> Result<Self> {
-        let mut command = binary::rampage();
+        Self::start_as(binary::rampage(), worker, file, more)
+    }
+
+    fn start_as(mut command: Command, worker: u32, file: &Path, more: &[&str]) -> Result<Self> {
         command.args(["php", &worker.to_string(), "--flame"]).arg(file).args(more);
         Ok(Self(command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?))
     }
@@ -62,6 +69,13 @@ fn folded(file: &Path) -> Result<Vec<(Vec<String>, u64)>> {
     text.lines().map(parse).collect()
 }
 
+/// The part of all growth that is in stacks with a frame that is wanted.
+fn share(stacks: &[(Vec<String>, u64)], is_wanted: impl Fn(&str) -> bool) -> f64 {
+    let all: u64 = stacks.iter().map(|(_, bytes)| bytes).sum();
+    let with = stacks.iter().filter(|(stack, _)| stack.iter().any(|frame| is_wanted(frame)));
+    with.map(|(_, bytes)| bytes).sum::<u64>() as f64 / all as f64
+}
+
 /// Waits until a recording has begun.
 fn draft(folder: &Path) -> Result<()> {
     clock::wait_for("the draft", Duration::from_secs(10), || {
@@ -89,21 +103,19 @@ fn shares_are_those_of_the_code_that_grew() -> Result<()> {
     let stacks = folded(&text)?;
     let script = fpm.script("flame.php").to_string_lossy().into_owned();
     let all: u64 = stacks.iter().map(|(_, bytes)| bytes).sum();
-    let share = |frame: &str| {
-        let with = stacks.iter().filter(|(stack, _)| stack.iter().any(|one| one == frame));
-        with.map(|(_, bytes)| bytes).sum::<u64>() as f64 / all as f64
-    };
-    let wide = share(&format!("wide  {script}:{}", line("// WIDE")));
-    let narrow = share(&format!("Narrow::leak  {script}:{}", line("// NARROW")));
-    let caller = share(&format!("{script}:{}", line("// CALL")));
+    let share = |frame: &str| share(&stacks, |one| one == frame);
+    let wide = share(&format!("wide  {script}:{}", line(FLAME, "// WIDE")));
+    let narrow = share(&format!("Narrow::leak  {script}:{}", line(FLAME, "// NARROW")));
+    let caller = share(&format!("{script}:{}", line(FLAME, "// CALL")));
     let root = share("GET /grow:it?user=…");
     let shares = format!("wide {wide:.3} narrow {narrow:.3} caller {caller:.3} root {root:.3}");
     println!("{shares}; {said_of_text}");
-    ensure!((wide - 0.8).abs() < 0.1 && (narrow - 0.2).abs() < 0.1, "{shares}: {stacks:#?}");
-    ensure!((caller - 0.8).abs() < 0.1 && root > 0.95, "{shares}: {stacks:#?}");
+    ensure!((wide - 0.8).abs() < 0.06 && (narrow - 0.2).abs() < 0.06, "{shares}: {stacks:#?}");
+    ensure!((caller - 0.8).abs() < 0.06 && root > 0.98, "{shares}: {stacks:#?}");
     ensure!(all > 16 << 20, "{all} bytes: {said_of_text}");
     for (stack, _) in &stacks {
-        let is_rooted = stack[0].starts_with("GET /grow:it") || stack[0].starts_with("(not read");
+        let is_rooted = stack[0].starts_with("GET /grow:it")
+            || ["(not sampled)", "(not read: names of its functions)"].contains(&&*stack[0]);
         ensure!(is_rooted, "{stack:?}");
     }
     let head = format!("worker {worker} grew ");
@@ -117,9 +129,116 @@ fn shares_are_those_of_the_code_that_grew() -> Result<()> {
     let texts: Vec<&str> = document.descendants().filter_map(|node| node.text()).collect();
     let has = |wanted: &str| texts.iter().any(|text| text.contains(wanted));
     ensure!(has("GET /grow:it?user=anna (") && has(" bytes grown, "), "{texts:?}");
-    ensure!(has(&format!("wide  {script}:{} (", line("// WIDE"))), "{texts:?}");
+    ensure!(has(&format!("wide  {script}:{} (", line(FLAME, "// WIDE"))), "{texts:?}");
     ensure!(has(&format!("PHP worker {worker}: bytes grown in 2.0 s")), "{texts:?}");
+    ensure!(has(" samples; ") && !has(LATE), "{texts:?}");
     ensure!(fs::read_dir(folder.path())?.count() == 2, "a draft is left");
+    Ok(())
+}
+
+/// What a recording says that only looked.
+const LATE: &str =
+    "places are those seen up to 15 ms after the growth: this process may not load BPF";
+
+/// A function that waits is not taken for the one that grows meanwhile.
+#[test]
+fn waiting_is_not_growing() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cgroup = MemoryCgroup::new("flame", LIMIT_BYTES)?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
+    let (request, worker) = fpm.ask_for_worker("GET", URI, "waits.php")?;
+    let file = folder.path().join("a.folded");
+    let said = Recording::start(worker, &file, &["--duration", "5s"])?.said()?;
+    drop(request);
+    println!("{said}");
+    let stacks = folded(&file)?;
+    let script = fpm.script("waits.php").to_string_lossy().into_owned();
+    let keep = format!("keep  {script}:{}", line(WAITS, "// LEAK"));
+    ensure!(share(&stacks, |frame| frame == keep) >= 0.95, "{stacks:#?}");
+    ensure!(share(&stacks, |frame| frame.starts_with("fetch  ")) == 0.0, "{stacks:#?}");
+    Ok(())
+}
+
+/// Requests of some 60 ms each, in turns: growth is not given to the request before or after. What
+/// they grow after their last sample is seen when they end.
+#[test]
+fn growth_is_given_to_its_own_request() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cgroup = MemoryCgroup::new("flame", LIMIT_BYTES)?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
+    let worker = fpm.workers()?[0];
+    let file = folder.path().join("a.folded");
+    let recording = Recording::start(worker, &file, &[])?;
+    draft(folder.path())?;
+    for _ in 0..30 {
+        for uri in [&b"/big"[..], b"/small"] {
+            let request = fpm.ask("GET", uri, "turns.php")?;
+            request.set_timeout(clock::patient(Duration::from_secs(10)))?;
+            ensure!(request.finish()?.body == b"done", "{}", fpm.log());
+        }
+    }
+    send(recording.0.id(), libc::SIGINT);
+    let said = recording.said()?;
+    let stacks = folded(&file)?;
+    println!("{said}{stacks:#?}");
+    let of = |root: &str, function: &str| -> u64 {
+        let is_wanted = |stack: &[String]| {
+            stack[0] == root && stack.iter().any(|frame| frame.starts_with(function))
+        };
+        stacks.iter().filter(|(stack, _)| is_wanted(stack)).map(|(_, bytes)| bytes).sum()
+    };
+    let (big, small) = (of("GET /big", "big  "), of("GET /small", "small  "));
+    let wrong = of("GET /big", "small  ") + of("GET /small", "big  ");
+    ensure!(wrong * 50 < big + small, "{wrong}: {stacks:#?}");
+    ensure!(big > small * 2 && small > 100 << 20, "{big}, {small}: {stacks:#?}");
+    ensure!(share(&stacks, |frame| frame.starts_with('(')) < 0.25, "{stacks:#?}");
+    Ok(())
+}
+
+/// `rampage` as a user runs it who may read other processes, but not load kernel programs.
+fn rampage_without_bpf() -> Command {
+    const SYS_ADMIN: libc::c_ulong = 21;
+    const PERFMON: libc::c_ulong = 38;
+    const BPF: libc::c_ulong = 39;
+    let give_up = || {
+        for capability in [SYS_ADMIN, PERFMON, BPF] {
+            // SAFETY: prctl(PR_CAPBSET_DROP) takes integers only.
+            if unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, 0, 0, 0) } != 0 {
+                return Err(std::io::Error::last_os_error());
+            }
+        }
+        Ok(())
+    };
+    let mut command = binary::rampage();
+    // SAFETY: the closure only makes system calls, and allocates nothing.
+    unsafe { command.pre_exec(give_up) };
+    command
+}
+
+#[test]
+fn without_kernel_programs_it_looks_and_says_so() -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let cgroup = MemoryCgroup::new("flame", LIMIT_BYTES)?;
+    let fpm = PhpFpm::start(&cgroup, Manager::Static(1))?;
+    let (request, worker) = fpm.ask_for_worker("GET", URI, "flame.php")?;
+    let (text, drawing) = (folder.path().join("a.folded"), folder.path().join("a.svg"));
+    let start = |file: &Path| {
+        Recording::start_as(rampage_without_bpf(), worker, file, &["--duration", "4s"])
+    };
+    let (first, second) = (start(&text)?, start(&drawing)?);
+    let (said, said_of_drawing) = (first.said()?, second.said()?);
+    drop(request);
+    println!("{said}");
+    for said in [&said, &said_of_drawing] {
+        let lines: Vec<&str> = said.lines().collect();
+        ensure!(lines.len() == 2 && lines[1].starts_with(LATE), "{said}");
+    }
+    let svg = fs::read_to_string(&drawing)?;
+    ensure!(svg.contains(LATE) && svg.contains(" looks; "), "{svg}");
+    let stacks = folded(&text)?;
+    let wide = share(&stacks, |frame| frame.starts_with("wide  "));
+    let root = share(&stacks, |frame| frame == "GET /grow:it?user=…");
+    ensure!((wide - 0.8).abs() < 0.15 && root > 0.95, "{wide}, {root}: {stacks:#?}");
     Ok(())
 }
 

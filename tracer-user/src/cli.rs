@@ -278,6 +278,8 @@ pub struct Php {
     pub json: bool,
     /// Record which PHP code the worker's memory grows in, and write it: FILE.svg = a flame graph
     /// to look at in a browser, FILE.folded = a line `outermost;…;innermost BYTES` for each stack.
+    /// Needs the kernel programs, as `watch` does, to see it as it grows; without, it is seen up to
+    /// 15 ms later, and the output says so.
     #[arg(
         long,
         value_name = "FILE",

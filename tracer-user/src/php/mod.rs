@@ -9,6 +9,7 @@ mod elf;
 mod layout;
 mod look;
 pub mod looker;
+mod names;
 mod query;
 mod remote;
 mod request;
@@ -20,6 +21,7 @@ pub mod who;
 
 pub use crate::event::look::{Activity, Frame, Look, Memory, Missing, Part, Reason, Request};
 pub use looker::{LookOptions, Looker};
+pub use names::Names;
 pub use request::Disclosure;
 pub use target::Target;
 pub use who::{Role, Who};

@@ -4,7 +4,10 @@
 
 mod file;
 mod folded;
+mod looks;
 mod recording;
+mod samples;
+mod size;
 mod watch;
 
 use std::io::{self, IsTerminal, Write};
@@ -29,7 +32,7 @@ use crate::text::{bytes, printable, seconds};
 
 /// Steps that wait to be added up.
 const WAITING: usize = 64;
-/// How long it may take to find PHP in the process.
+/// How long it may take to find PHP in the process, and to load the kernel programs.
 const READY_WITHIN: Duration = Duration::from_secs(10);
 /// How long the last look may take.
 const LAST_LOOK: Duration = Duration::from_millis(500);
@@ -58,10 +61,12 @@ pub fn execute(
     })?;
     let path = printable(&output.path().to_string_lossy()).into_owned();
     let mut out = io::stdout().lock();
+    let caveat = recording.caveat();
     if recording.growth.bytes > 0 {
         let stacks = recording.growth.lines();
         output.finish(&recording.heading(tgid), &stacks).with_context(|| path.clone())?;
         writeln!(out, "{}, in {path}", recording.summary(tgid))?;
+        caveat.map_or(Ok(()), |caveat| writeln!(out, "{caveat}"))?;
     } else {
         writeln!(out, "{}; {path} was not written", recording.summary(tgid))?;
     }
@@ -72,6 +77,8 @@ pub fn execute(
 struct Watched {
     steps: Receiver<Step>,
     stop: mpsc::Sender<()>,
+    /// Why the kernel does not sample it.
+    late: Option<String>,
 }
 
 /// Starts to watch.
@@ -82,8 +89,8 @@ async fn start(process: Target, options: LookOptions) -> anyhow::Result<Watched>
     let (sender, steps) = channel(WAITING);
     thread::spawn(move || match prepare(process, options) {
         Ok(watch) => {
-            if found.send(Ok(())).is_ok() {
-                watch.run(&stopped, &sender);
+            if found.send(Ok(watch.late().map(str::to_owned))).is_ok() {
+                watch.run(&stopped, sender);
             }
         }
         Err(error) => {
@@ -91,7 +98,7 @@ async fn start(process: Target, options: LookOptions) -> anyhow::Result<Watched>
         }
     });
     match timeout(READY_WITHIN, ready).await {
-        Ok(Ok(ready)) => ready.map(|()| Watched { steps, stop }),
+        Ok(Ok(ready)) => ready.map(|late| Watched { steps, stop, late }),
         Ok(Err(_)) => anyhow::bail!("process {tgid} cannot be watched"),
         Err(_) => Err(super::no_answer(tgid)),
     }
@@ -120,18 +127,18 @@ fn prepare(target: Target, options: LookOptions) -> anyhow::Result<Watch> {
         );
         anyhow::ensure!(!never, "process {tgid}: {missing}");
     }
-    Ok(Watch::new(target, looker, options)?)
+    Ok(Watch::new(target, looker, options, look)?)
 }
 
 /// Adds up steps until the end.
 async fn record(
     tgid: u32,
-    Watched { mut steps, stop }: Watched,
+    Watched { mut steps, stop, late }: Watched,
     signals: &mut Signals,
     duration: Duration,
 ) -> Recording {
     let started = Instant::now();
-    let mut recording = Recording::default();
+    let mut recording = Recording { late, ..Recording::default() };
     let mut progress = Progress { shown: false, wanted: io::stderr().is_terminal() };
     let mut pulse = interval(PROGRESS);
     pulse.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -202,9 +209,9 @@ impl Progress {
         // Standard error may be gone; the recording goes on.
         let _ = write!(
             io::stderr(),
-            "\r\x1b[Kworker {tgid}: {} grown, {} looks in {}; Ctrl-C ends it and writes the file\r",
+            "\r\x1b[Kworker {tgid}: {} grown, {} in {}; Ctrl-C ends it and writes the file\r",
             bytes(recording.growth.bytes),
-            recording.looks,
+            recording.witnesses(),
             seconds(recording.took.as_secs_f64())
         );
     }

@@ -1,24 +1,18 @@
 //! The threads that look: into a process, or for the names of a stack that the kernel saw.
 
 use std::io;
-use std::time::{Duration, Instant};
 
-use tracer_ebpf::{PHP_FRAMES, PhpStackRecord};
+use tracer_ebpf::PhpStackRecord;
 
 use crate::enrich::process;
 use crate::enrich::worker::Worker;
-use crate::event::look::{Frame, Look, Part, Reason};
+use crate::event::look::{Look, Part, Reason};
 use crate::event::{PhpGrowth, ProcessKey};
-use crate::php::{Disclosure, LookOptions, Looker};
+use crate::php::{Disclosure, LookOptions, Looker, Names};
 
 /// Threads: one that is held up in the kernel (by a process that waits for memory with its
 /// mmap_lock held) leaves the others.
 const THREADS: usize = 4;
-/// Stacks whose names a thread remembers …
-const REMEMBERED: usize = 16;
-/// … for so long: PHP frees functions, and puts others in their place.
-const TRUSTED: Duration = Duration::from_millis(250);
-
 /// What a thread is asked.
 #[derive(Debug)]
 pub enum Ask {
@@ -42,7 +36,7 @@ pub fn start(show: Disclosure) -> io::Result<Worker<Told, Ask>> {
     let options = LookOptions { show, ..LookOptions::default() };
     let first = Looker::new();
     let readers = (0..THREADS).map(|_| {
-        let mut thread = Thread { looker: first.sharing(), options, named: Vec::new() };
+        let mut thread = Thread { looker: first.sharing(), options, names: Names::default() };
         move |ask| Some(thread.answer(ask))
     });
     Worker::start("php", readers)
@@ -51,15 +45,7 @@ pub fn start(show: Disclosure) -> io::Result<Worker<Told, Ask>> {
 struct Thread {
     looker: Looker,
     options: LookOptions,
-    named: Vec<Named>,
-}
-
-/// A stack that was named lately.
-struct Named {
-    key: ProcessKey,
-    calls: Vec<(u64, u64)>,
-    frames: Vec<Frame>,
-    at: Instant,
+    names: Names,
 }
 
 impl Thread {
@@ -67,12 +53,11 @@ impl Thread {
         match ask {
             Ask::Look(key) => self.look(key),
             Ask::Name(record) => {
-                let key = ProcessKey { tgid: record.task.tgid, start_ns: record.task.start_ns };
                 let grown = PhpGrowth {
-                    tgid: key.tgid,
-                    start_ns: key.start_ns,
+                    tgid: record.task.tgid,
+                    start_ns: record.task.start_ns,
                     private_bytes: record.private_bytes,
-                    stack: self.name(key, &record),
+                    stack: self.names.of(&mut self.looker, &record),
                 };
                 Told::Grown(record.head.t_ns, Box::new(grown))
             }
@@ -90,24 +75,5 @@ impl Thread {
         look.private_bytes = size.map(|size| size.private_bytes());
         let current_at = self.looker.current_at(&key);
         Told::Look(Box::new(look), current_at)
-    }
-
-    fn name(&mut self, key: ProcessKey, record: &PhpStackRecord) -> Vec<Frame> {
-        let depth = (record.depth as usize).min(PHP_FRAMES);
-        let calls: Vec<(u64, u64)> =
-            record.frames[..depth].iter().map(|call| (call.opline, call.function)).collect();
-        self.named.retain(|named| named.at.elapsed() < TRUSTED);
-        if let Some(known) =
-            self.named.iter().find(|named| named.key == key && named.calls == calls)
-        {
-            return known.frames.clone();
-        }
-        let frames = self.looker.name(key, &calls);
-        if self.named.len() == REMEMBERED {
-            self.named.remove(0);
-        }
-        let at = Instant::now();
-        self.named.push(Named { key, calls, frames: frames.clone(), at });
-        frames
     }
 }

@@ -43,25 +43,38 @@ impl Place {
             _ => {}
         }
         let Some(request) = request else {
-            return Self::apart([match look.activity {
-                Activity::Finishing => "(finishing a request)",
-                Activity::Idle => "(between requests)",
-                Activity::Request | Activity::Unknown => "(request not known)",
-            }]);
+            return Self::between(look.activity);
         };
-        let mut frames = vec![request];
-        if look.stack_cut {
-            frames.push("(further frames)".to_owned());
-        }
-        frames.extend(look.stack.iter().rev().map(frame));
-        if look.stack.is_empty() {
-            frames.push("(no function runs)".to_owned());
-        }
+        let mut frames = calls(request, &look.stack, look.stack_cut);
         if look.lacks(&Reason::Torn) {
             // Those further in came and went while they were read.
             frames.push("(calls that came and went)".to_owned());
         }
         Self { stack: line(frames), is_code: true }
+    }
+
+    /// A stack that the kernel saw, innermost first; no request = no look saw the one that it is in.
+    pub fn sampled(within: Option<&Request>, stack: &[Frame], cut: bool) -> Self {
+        Self { stack: line(calls(root(within), stack, cut)), is_code: true }
+    }
+
+    /// A stack that the kernel saw, but whose names could not be read.
+    pub fn unnamed(within: Option<&Request>) -> Self {
+        Self::apart(["(not read: names of its functions)", &root(within)])
+    }
+
+    /// The kernel took no sample.
+    pub fn unsampled() -> Self {
+        Self::apart(["(not sampled)"])
+    }
+
+    /// There is no request.
+    pub fn between(activity: Activity) -> Self {
+        Self::apart([match activity {
+            Activity::Finishing => "(finishing a request)",
+            Activity::Idle => "(between requests)",
+            Activity::Request | Activity::Unknown => "(request not known)",
+        }])
     }
 
     /// No look could be had.
@@ -82,6 +95,23 @@ impl Place {
 /// The stack does not depend on it.
 fn matters_not(missing: &Missing) -> bool {
     missing.part == Part::Memory
+}
+
+fn root(within: Option<&Request>) -> String {
+    within.map_or_else(|| "(request not read)".to_owned(), request)
+}
+
+/// The root, and the calls from the outermost to the innermost.
+fn calls(root: String, stack: &[Frame], cut: bool) -> Vec<String> {
+    let mut frames = vec![root];
+    if cut {
+        frames.push("(further frames)".to_owned());
+    }
+    frames.extend(stack.iter().rev().map(frame));
+    if stack.is_empty() {
+        frames.push("(no function runs)".to_owned());
+    }
+    frames
 }
 
 /// `GET /orders/17?token=…`, or the script of a command-line process.

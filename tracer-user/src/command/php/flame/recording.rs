@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::file::Heading;
 use super::folded::Growth;
 use super::watch::Step;
-use crate::text::{bytes, seconds};
+use crate::text::{bytes, printable, seconds};
 
 /// What a recording saw.
 #[derive(Debug, Default)]
@@ -14,8 +14,10 @@ pub struct Recording {
     pub growth: Growth,
     /// What was given back meanwhile.
     pub shrunk_bytes: u64,
-    /// Looks that were taken.
-    pub looks: u64,
+    /// Samples or looks that were taken.
+    pub seen: u64,
+    /// Why there were looks after the growth; None = the kernel sampled it.
+    pub late: Option<String>,
     /// How long it was recorded.
     pub took: Duration,
     /// The process has ended.
@@ -25,9 +27,21 @@ pub struct Recording {
 impl Recording {
     /// Adds what the watch saw.
     pub fn add(&mut self, step: Step) {
-        self.looks += u64::from(step.looked);
+        self.seen += u64::from(step.seen);
         self.shrunk_bytes = self.shrunk_bytes.saturating_add(step.shrunk_bytes);
         self.growth.add(step.place, step.grown_bytes);
+    }
+
+    /// `298 samples`.
+    pub fn witnesses(&self) -> String {
+        let one = if self.late.is_none() { "sample" } else { "look" };
+        format!("{} {one}{}", self.seen, if self.seen == 1 { "" } else { "s" })
+    }
+
+    /// That places are not exact, and why.
+    pub fn caveat(&self) -> Option<String> {
+        let why = printable(self.late.as_ref()?);
+        Some(format!("places are those seen up to 15 ms after the growth: {why}"))
     }
 
     /// `in 10 s`, `in 3.1 s, until it ended`.
@@ -65,12 +79,13 @@ impl Recording {
             0 => String::new(),
             shrunk => format!("; it gave back {} meanwhile, which is not shown", bytes(shrunk)),
         };
+        let caveat = self.caveat().map(|caveat| format!("; {caveat}")).unwrap_or_default();
         Heading {
             title: format!("PHP worker {tgid}: bytes grown {}", self.period()),
             subtitle: format!(
-                "{} grown, {} looks; {} ({} %) not seen in PHP code{shrunk}",
+                "{} grown, {}; {} ({} %) not seen in PHP code{shrunk}{caveat}",
                 bytes(growth.bytes),
-                self.looks,
+                self.witnesses(),
                 bytes(nowhere),
                 percent(nowhere, growth.bytes),
             ),
@@ -98,7 +113,7 @@ mod tests {
             || Place { stack: "GET /;f  /f.php:2".to_owned(), is_code: true },
             |reason| Place::unread(&reason),
         );
-        Step { grown_bytes, shrunk_bytes: 1 << 20, place, looked: true }
+        Step { grown_bytes, shrunk_bytes: 1 << 20, place, seen: true }
     }
 
     #[test]
@@ -116,9 +131,23 @@ mod tests {
         assert_eq!(heading.title, "PHP worker 7: bytes grown in 10 s, until it ended");
         assert_eq!(
             heading.subtitle,
-            "312 MiB grown, 2 looks; 14.0 MiB (4 %) not seen in PHP code; it gave back 2.0 MiB \
+            "312 MiB grown, 2 samples; 14.0 MiB (4 %) not seen in PHP code; it gave back 2.0 MiB \
              meanwhile, which is not shown"
         );
+        assert_eq!(recording.caveat(), None);
+    }
+
+    #[test]
+    fn looks_are_told_from_samples() {
+        let late = Some("this process may not load BPF programs".to_owned());
+        let mut recording = Recording { late, ..Recording::default() };
+        recording.add(step(1 << 20, None));
+        let caveat = "places are those seen up to 15 ms after the growth: this process may not \
+                      load BPF programs";
+        assert_eq!(recording.caveat().as_deref(), Some(caveat));
+        let subtitle = recording.heading(7).subtitle;
+        assert!(subtitle.starts_with("1.0 MiB grown, 1 look; 0 B (0 %)"), "{subtitle}");
+        assert!(subtitle.ends_with(&format!("; {caveat}")), "{subtitle}");
     }
 
     #[test]

@@ -1,29 +1,28 @@
-//! Watches the size of one process, and looks into it as it grows, in a thread of its own: a look
-//! at a process that holds its mmap_lock waits for it, and holds up nobody else here.
+//! Watches the size of one process, and where it grows, in a thread of its own: a look at a process
+//! that holds its mmap_lock waits for it, and holds up nobody else here.
 //!
 //! The size is RssAnon + VmSwap of /proc/TGID/status: 10 µs a reading (statm takes 1.4 µs, but does
-//! not know what is swapped out). Since Linux 6.2 the kernel's counters may be behind by 32 pages
-//! for each CPU that the process ran on.
+//! not know what is swapped out). From Linux 6.2 to 6.15 the kernel's counters may be behind by 32
+//! pages for each CPU that the process ran on.
 
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::Sender;
 
 use super::folded::Place;
+use super::looks::Looks;
+use super::samples::Samples;
+use super::size::Size;
 use crate::enrich::file::BUFFER_BYTES;
 use crate::enrich::status::Status;
-use crate::php::{LookOptions, Looker, Reason, Target};
+use crate::php::{Look, LookOptions, Looker, Reason, Target};
 
 /// Time between two readings of the size: a fifth of a per cent of a core.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Growth that is worth a look, bytes …
-const STEP_BYTES: u64 = 256 << 10;
-/// … but not sooner than after this: at most 100 looks a second, at 0.1 to 0.4 ms each.
-const APART: Duration = Duration::from_millis(10);
 
 /// Growth, and where it was seen.
 #[derive(Debug)]
@@ -32,71 +31,89 @@ pub struct Step {
     pub grown_bytes: u64,
     /// What it gave back since the step before.
     pub shrunk_bytes: u64,
-    /// Where it is now.
+    /// Where it grew, or was soon after.
     pub place: Place,
-    /// A look was taken, rather than that there was none to take.
-    pub looked: bool,
+    /// A sample or a look tells the place, rather than that there was none to take.
+    pub seen: bool,
+}
+
+/// Who tells where it grows.
+#[derive(Debug)]
+enum Witness {
+    Samples(Box<Samples>),
+    Looks(Looks),
 }
 
 /// A process that is watched.
 #[derive(Debug)]
 pub struct Watch {
     target: Target,
-    looker: Looker,
-    options: LookOptions,
     status: File,
-    /// The size from which growth counts, and the size as it was last read.
-    base_bytes: u64,
-    size_bytes: u64,
-    shrunk_bytes: u64,
+    size: Size,
+    witness: Witness,
+    late: Option<String>,
 }
 
 impl Watch {
-    /// Starts from the present size. Not found when the process has ended.
-    pub fn new(target: Target, looker: Looker, options: LookOptions) -> io::Result<Self> {
+    /// Starts from the present size. `first`: a look that `looker` has just taken. Not found when the
+    /// process has ended.
+    pub fn new(
+        target: Target,
+        looker: Looker,
+        options: LookOptions,
+        first: Look,
+    ) -> io::Result<Self> {
+        let (witness, late) = match Samples::start(looker, options, first) {
+            Ok(samples) => (Witness::Samples(Box::new(samples)), None),
+            Err((looker, why)) => (Witness::Looks(Looks::new(looker, options)), Some(why)),
+        };
         let status = target.open_file("status")?;
-        let size_bytes = size(&status).ok_or(io::ErrorKind::NotFound)?;
-        let base_bytes = size_bytes;
-        Ok(Self { target, looker, options, status, base_bytes, size_bytes, shrunk_bytes: 0 })
+        let size = Size::new(size(&status).ok_or(io::ErrorKind::NotFound)?);
+        Ok(Self { target, status, size, witness, late })
+    }
+
+    /// Why places are those after the growth; None = the kernel samples it.
+    pub fn late(&self) -> Option<&str> {
+        self.late.as_deref()
     }
 
     /// Sends steps until `stop` is closed, or the process has ended.
-    pub fn run(mut self, stop: &Receiver<()>, steps: &Sender<Step>) {
-        let mut looked = None::<Instant>;
+    pub fn run(mut self, stop: &Receiver<()>, steps: Sender<Step>) {
         loop {
             let stopped = stop.recv_timeout(PAUSE) != Err(RecvTimeoutError::Timeout);
-            let Some(size_bytes) = size(&self.status) else {
-                let _ = self.step(steps, Place::unread(&Reason::Gone), false);
-                return;
-            };
-            self.size_bytes = size_bytes;
-            self.shrunk_bytes += self.base_bytes.saturating_sub(size_bytes);
-            self.base_bytes = self.base_bytes.min(size_bytes);
-            let grown_bytes = size_bytes - self.base_bytes;
-            let may_look = looked.is_none_or(|looked: Instant| looked.elapsed() >= APART);
-            if (grown_bytes >= STEP_BYTES && may_look) || (stopped && grown_bytes > 0) {
-                looked = Some(Instant::now());
-                let place = Place::of(&self.looker.look_at(&self.target, &self.options));
-                if !self.step(steps, place, true) {
+            let (found, alive) = self.step(stopped);
+            for step in found {
+                if steps.blocking_send(step).is_err() {
                     return;
                 }
             }
-            if stopped {
+            if stopped || !alive {
+                // Whoever adds up need not wait until the kernel programs are detached.
+                drop(steps);
                 return;
             }
         }
     }
 
-    /// Gives what it grew to a place. Tells whether somebody listens.
-    fn step(&mut self, steps: &Sender<Step>, place: Place, looked: bool) -> bool {
-        let step = Step {
-            grown_bytes: self.size_bytes - self.base_bytes,
-            shrunk_bytes: std::mem::take(&mut self.shrunk_bytes),
-            place,
-            looked,
+    /// What happened since the last call, and whether the process lives on.
+    fn step(&mut self, last: bool) -> (Vec<Step>, bool) {
+        let mut found = Vec::new();
+        if let Witness::Samples(samples) = &mut self.witness {
+            samples.take(&self.target, &mut self.size, &mut found);
+        }
+        let Some(size_bytes) = size(&self.status) else {
+            found.push(self.size.rest().step(Place::unread(&Reason::Gone), false));
+            return (found, false);
         };
-        self.base_bytes = self.size_bytes;
-        steps.blocking_send(step).is_ok()
+        self.size.is_now(size_bytes);
+        match &mut self.witness {
+            Witness::Looks(looks) => found.extend(looks.take(&self.target, &mut self.size, last)),
+            Witness::Samples(_) if last => {
+                found.push(self.size.rest().step(Place::unsampled(), false));
+            }
+            Witness::Samples(_) => {}
+        }
+        (found, true)
     }
 }
 

@@ -89,6 +89,26 @@ fn growth_without_a_stack_has_a_root_of_its_own() {
 }
 
 #[test]
+fn a_sample_stands_as_a_look_does() {
+    let stack = vec![
+        call(None, Some("str_repeat"), None, 0),
+        call(Some("App\\Import"), Some("load"), Some("/srv/Import.php"), 214),
+    ];
+    for cut in [false, true] {
+        let look = Look { stack_cut: cut, ..busy(stack.clone()) };
+        assert_eq!(Place::sampled(look.request.as_ref(), &stack, cut), Place::of(&look));
+    }
+    let look = busy(Vec::new());
+    assert_eq!(Place::sampled(look.request.as_ref(), &[], false), Place::of(&look));
+    let unknown = Place::sampled(None, &stack[..1], false);
+    assert_eq!(unknown.stack, "(request not read);str_repeat");
+    assert!(unknown.is_code);
+    let unnamed = Place::unnamed(look.request.as_ref());
+    assert_eq!(unnamed.stack, "(not read: names of its functions);GET /orders?token=…");
+    assert!(!unnamed.is_code && !Place::unsampled().is_code);
+}
+
+#[test]
 fn figures_that_are_missing_do_not_matter() {
     let mut look = busy(vec![call(None, Some("f"), None, 0)]);
     look.miss(Part::Memory, Reason::OtherAllocator);
