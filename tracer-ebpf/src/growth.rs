@@ -20,6 +20,9 @@ use crate::task;
 static mut SEEN: [u64; SEEN_ENTRIES] = [0; SEEN_ENTRIES];
 const SEEN_ENTRIES: usize = 4096;
 
+/// Bits of a quantum in an entry of [`SEEN`].
+const QUANTA: u64 = 0x003f_ffff;
+
 const MM_ANONPAGES: u32 = 1;
 const MM_SWAPENTS: u32 = 2;
 
@@ -67,16 +70,18 @@ fn changed(args: Args, number: u64, pages: u64) {
     let quantum = pages >> QUANTUM_SHIFT.load();
     // mm_structs lie at least 64 bytes apart, and the upper 16 bits are the same for all.
     let slot = (number >> 6).wrapping_add(args.get(1)) as usize & (SEEN_ENTRIES - 1);
-    let word = (number << 16) ^ (quantum & 0x003f_ffff);
+    let word = (number << 16) ^ (quantum & QUANTA);
     // SAFETY: in bounds by the mask; read and written whole, and a race costs one look-up.
-    unsafe {
+    let rose = unsafe {
         let seen = (&raw mut SEEN).cast::<u64>().add(slot);
-        if *seen == word {
+        let before = *seen;
+        if before == word {
             return;
         }
         *seen = word;
-    }
-    settle(try_step(args.get(0)));
+        quantum & QUANTA > (before ^ (number << 16)) & QUANTA
+    };
+    settle(try_step(args.get(0), rose));
 }
 
 /// The task to which an address space belongs; None while it is set up (fork, exec) or torn down.
@@ -91,8 +96,9 @@ fn owner(mm: u64) -> Result<Option<u64>, Drop> {
     Ok(Some(owner))
 }
 
+/// `rose`: a counter of this address space has just grown, as far as can be told.
 #[inline(never)]
-fn try_step(mm: u64) -> Result<(), Drop> {
+fn try_step(mm: u64, rose: bool) -> Result<(), Drop> {
     let Some(owner) = owner(mm)? else { return Ok(()) };
     let tgid = task::tgid(owner)?;
     if task::is_self(tgid) {
@@ -100,7 +106,7 @@ fn try_step(mm: u64) -> Result<(), Drop> {
     }
     let pages = task::pages(mm)?;
     let private = pages[0] + pages[3];
-    settle(php::try_sample(owner, mm, private));
+    settle(php::try_sample(owner, mm, private, rose));
     let leader: u64 = field(owner, &TASK_LEADER)?;
     let Some(entry) = task::entry(tgid, task::start_ns(leader)?) else {
         // A process that was there before the tracer, or that the full map had no room for.

@@ -34,10 +34,10 @@ struct Call {
     previous: u64,
 }
 
-/// The address space of `task` has `private` pages now: says where PHP is, if that is more by a
-/// sample and the process itself caused it.
+/// The address space of `owner` has `private` pages now: says where PHP is, if that is more by a
+/// sample, and the process itself has just grown (what frees memory is not what took it).
 #[inline(never)]
-pub fn try_sample(owner: u64, mm: u64, private: u64) -> Result<(), Drop> {
+pub fn try_sample(owner: u64, mm: u64, private: u64, rose: bool) -> Result<(), Drop> {
     let tgid = task::tgid(owner)?;
     let Some(suspect) = SUSPECTS.get_ptr_mut(tgid) else { return Ok(()) };
     // SAFETY: a map value; a race of two threads costs one sample.
@@ -49,7 +49,8 @@ pub fn try_sample(owner: u64, mm: u64, private: u64) -> Result<(), Drop> {
     }
     let current = task::current();
     let head = head(kind::PHP_STACK);
-    if private - sampled_pages < SAMPLE_PAGES
+    if !rose
+        || private - sampled_pages < SAMPLE_PAGES
         || head.t_ns.wrapping_sub(sampled_ns) < SAMPLE_NS
         || task::mm(current)? != mm
     {

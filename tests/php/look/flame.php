@@ -5,7 +5,7 @@ require __DIR__ . '/more/announce.php';
 function wide(int $bytes): void
 {
     for ($i = 0; $i < 16; $i++) {
-        $GLOBALS['held'][] = str_repeat('x', $bytes); usleep(12000); // WIDE
+        $GLOBALS['held'][] = str_repeat('x', mt_rand($bytes / 2, 3 * $bytes / 2)); usleep(12000); // WIDE
     }
 }
 
@@ -14,7 +14,7 @@ final class Narrow
     public function leak(): void
     {
         for ($i = 0; $i < 16; $i++) {
-            $GLOBALS['held'][] = str_repeat('x', 32768); usleep(12000); // NARROW
+            $GLOBALS['held'][] = str_repeat('x', mt_rand(16384, 49152)); usleep(12000); // NARROW
         }
     }
 }

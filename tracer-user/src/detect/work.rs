@@ -10,8 +10,11 @@ use super::sentence::name;
 const SHOWN: usize = 5;
 /// A function is named with its share from so many samples on …
 pub(super) const LEAST_SAMPLES: u64 = 5;
-/// … when it holds this much of the growth.
+/// … when it holds this much of the growth. Of few samples (with huge pages each stands for 2 MiB) …
 const LEAST_SHARE: f64 = 0.3;
+/// … no number is told, only that it is the most.
+const NUMBER_SAMPLES: u64 = 20;
+const MOST_SHARE: f64 = 0.5;
 
 /// What is known of the work of a process; all empty for one that is no PHP.
 #[derive(Debug, Default)]
@@ -68,9 +71,14 @@ fn code(runaway: &Runaway) -> Option<String> {
     if let Some(spot) =
         worst.filter(|spot| spot.samples >= LEAST_SAMPLES && spot.share >= LEAST_SHARE)
     {
-        let share = spot.share * 100.0;
+        let samples: u64 = runaway.php_growth.iter().map(|spot| spot.samples).sum();
+        let share = match samples >= NUMBER_SAMPLES {
+            true => format!("about {:.0} %", spot.share * 100.0),
+            false if spot.share >= MOST_SHARE => "most".to_owned(),
+            false => "much".to_owned(),
+        };
         return Some(format!(
-            "about {share:.0} % of its growth in {}",
+            "{share} of its growth in {}",
             place(spot.function.as_deref(), spot.file.as_deref()?, spot.line)
         ));
     }

@@ -220,13 +220,13 @@ impl Remote {
             .collect();
         let heads = self.fetch(&places)?;
         let mut texts: Vec<Option<Vec<u8>>> = vec![None; at.len()];
-        let mut rest = Vec::new();
+        let (mut rest, mut split) = (Vec::new(), Vec::new());
         for (place, &address) in at.iter().enumerate() {
             let Some(head) = heads.get(place) else { continue };
             let Some(length) = string_length(head) else {
                 // The head itself may lie across two pages.
                 if head.len() < string::VALUE {
-                    rest.push((place, address, string::VALUE + GUESS));
+                    split.push((place, address));
                 }
                 continue;
             };
@@ -235,6 +235,17 @@ impl Remote {
                 texts[place] = terminated(head, length).map(<[u8]>::to_vec);
             } else {
                 rest.push((place, address, whole.min(string::VALUE + most)));
+            }
+        }
+        if !split.is_empty() {
+            let places: Vec<(u64, usize)> =
+                split.iter().map(|&(_, address)| (address, string::VALUE)).collect();
+            let heads = self.fetch(&places)?;
+            for (at, &(place, address)) in split.iter().enumerate() {
+                if let Some(length) = heads.get(at).and_then(string_length) {
+                    let whole = string::VALUE + length + 1;
+                    rest.push((place, address, whole.min(string::VALUE + most)));
+                }
             }
         }
         if rest.is_empty() {
@@ -395,6 +406,19 @@ mod tests {
         assert_eq!(texts[0].as_deref(), Some(&[b'x'; 4096][..]));
         assert_eq!(texts[1].as_deref(), Some(&b"foreach"[..]));
         assert!(texts[2..].iter().all(Option::is_none), "{texts:?}");
+    }
+
+    #[test]
+    fn a_string_whose_head_lies_across_two_pages_is_read_whole() {
+        let long = zend(&[b'x'; 3000]);
+        let mut pages = vec![0_u64; 3 * 512];
+        for before in [8, 16, 24] {
+            let edge = address(&pages).next_multiple_of(4096) + 4096 - before;
+            let at = ((edge - address(&pages)) / 8) as usize;
+            pages[at..at + long.len()].copy_from_slice(&long);
+            let texts = own(true).strings(&[edge], 4096).unwrap();
+            assert_eq!(texts[0].as_deref(), Some(&[b'x'; 3000][..]), "{before}");
+        }
     }
 
     #[test]

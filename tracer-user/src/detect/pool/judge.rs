@@ -92,7 +92,8 @@ impl<'a> Facts<'a> {
         let scope = model
             .limits_of(workers.first()?)
             .filter(|scope| scope.limit_bytes > 0)
-            .min_by(|a, b| room(a).total_cmp(&room(b)))?;
+            // What the pool grows counts in all of them: the one with the least room ends first.
+            .min_by_key(|scope| scope.headroom_bytes)?;
         let forecast = scope.forecast();
         let is_soon = forecast.eta_s.is_some_and(|eta| eta < horizon_s);
         let consumed = scope.limit_bytes.saturating_sub(scope.headroom_bytes);

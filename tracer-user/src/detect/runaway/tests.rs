@@ -442,7 +442,7 @@ fn a_php_worker_is_named_with_its_request_and_its_code() {
     let raised = raised(&script);
     assert_eq!(raised.len(), 1);
     let (_, finding) = raised[0];
-    let end = "; it serves GET /orders/17/export?token=…, about 100 % of its growth in App\\Import::load, \
+    let end = "; it serves GET /orders/17/export?token=…, most of its growth in App\\Import::load, \
                line 214 of Import.php";
     assert!(finding.summary.ends_with(end), "{}", finding.summary);
     let runaway = evidence(finding);
