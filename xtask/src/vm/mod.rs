@@ -1,6 +1,6 @@
 //! `cargo xtask vm`: the kernel tests in real kernels, from Debian's packages, in QEMU.
 //!
-//! [`catalog`] reads which machines there are, [`bench`] makes them ready and runs them, [`kernels`] fetches, [`image`] makes the disk,
+//! [`catalog`] reads which machines there are, [`mod@bench`] makes them ready and runs them, [`kernels`] fetches, [`image`] makes the disk,
 //! [`plan`] is what a guest is told and says, [`qemu`] boots one, [`table`] shows what came of it,
 //! [`replay`] replays the guests' traces here. The other side is `tests/src/bin/guest`.
 
