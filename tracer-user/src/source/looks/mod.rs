@@ -37,8 +37,11 @@ const SUSPECT_BYTES: u64 = 12 << 20;
 const STILL_NS: u64 = 2_000_000_000;
 /// … and is looked into this often, so that its growth can be told by function.
 const SUSPECT_EVERY: Duration = Duration::from_millis(100);
-/// Looks a second, all processes together: at 0.1 to 0.4 ms each, about a hundredth of a core.
+/// Looks a second, all processes together, at those that are new or under suspicion: at 0.1 to 0.4 ms
+/// each, about a hundredth of a core …
 const LOOKS_PER_S: u64 = 40;
+/// … and at those that go about their work.
+const CALM_LOOKS_PER_S: u64 = 10;
 /// Stacks that are named in a second, all suspects together; the rest is counted as lost.
 const STACKS_PER_S: u64 = 200;
 /// Frames of a stack that are kept, the innermost ones.
@@ -50,6 +53,7 @@ pub struct Looks {
     worker: Worker<Told, Ask>,
     subjects: FxHashMap<ProcessKey, Subject>,
     budget: Budget,
+    calm: Budget,
     stacks: Budget,
     /// Whom the kernel samples.
     sampled: FxHashMap<ProcessKey, u64>,
@@ -91,6 +95,7 @@ impl Looks {
             worker,
             subjects: FxHashMap::default(),
             budget: Budget::of(LOOKS_PER_S),
+            calm: Budget::of(CALM_LOOKS_PER_S),
             stacks: Budget::of(STACKS_PER_S),
             sampled: FxHashMap::default(),
             orders: Vec::new(),
@@ -244,7 +249,8 @@ impl Looks {
         let is_due = subject.bytes.abs_diff(subject.looked_bytes) >= STEP_BYTES
             && subject.looked_ns.is_none_or(|looked| t_ns.saturating_sub(looked) >= NEAR_NS);
         if is_due {
-            Self::ask(&self.worker, &mut self.budget, key, subject, t_ns);
+            let budget = subject.budget(&mut self.budget, &mut self.calm, t_ns);
+            Self::ask(&self.worker, budget, key, subject, t_ns);
         }
     }
 
@@ -263,9 +269,8 @@ impl Looks {
         due.sort_unstable();
         for (_, key) in due {
             let Some(subject) = self.subjects.get_mut(&key) else { continue };
-            if !Self::ask(&self.worker, &mut self.budget, key, subject, t_ns) {
-                return;
-            }
+            let budget = subject.budget(&mut self.budget, &mut self.calm, t_ns);
+            Self::ask(&self.worker, budget, key, subject, t_ns);
         }
     }
 
@@ -300,6 +305,16 @@ impl Subject {
             least_bytes: u64::MAX,
             grew_ns: 0,
         }
+    }
+
+    /// What a look at it is paid from.
+    fn budget<'a>(
+        &self,
+        urgent: &'a mut Budget,
+        calm: &'a mut Budget,
+        now_ns: u64,
+    ) -> &'a mut Budget {
+        if self.looked_ns.is_none() || self.is_suspect(now_ns) { urgent } else { calm }
     }
 
     fn is_suspect(&self, now_ns: u64) -> bool {
