@@ -3,6 +3,7 @@
 //! Each limit is forecast from its own net rate; then its growth is attributed. The rule has no
 //! scale: growth that has lasted for some time is expected to last some multiple of it more.
 
+mod said;
 #[cfg(test)]
 mod tests;
 
@@ -10,14 +11,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Detector, sentence, work};
-use crate::event::{
-    Config, Event, Evidence, Finding, FindingKind, Limit, ProcessKey, Runaway, ScopeKind, Severity,
-    Stamped,
-};
+use super::{Detector, work};
+use crate::event::{Config, Event, Finding, ProcessKey, ScopeKind, Stamped};
 use crate::model::{Forecast, Model, Process, Scope, eta_s};
 use crate::sink::filter::Filter;
-use crate::text;
 
 /// Growth up to this is warm-up: a PHP worker that meets the application's code for the first time
 /// takes 5 to 10 MiB.
@@ -116,7 +113,7 @@ impl RunawayDetector {
         if let Some(limit) = stopped_by_php(model, process, soonest_s) {
             let eta_s = self.will_last(process, limit.eta_s).filter(|_| limit.is_near())?;
             return self.raise(model, process, ScopeKind::Php, None, eta_s, || {
-                memory_limit_finding(model, process, &limit)
+                said::memory_limit(model, process, &limit)
             });
         }
         let onset_ns = process.onset_ns();
@@ -128,7 +125,7 @@ impl RunawayDetector {
             let share = share(model, process, &danger.scope);
             if share >= SHARE {
                 return self.raise(model, process, kind, path, danger.eta_s, || {
-                    finding(model, process, &danger, share)
+                    said::runaway(model, process, &danger, share)
                 });
             }
         }
@@ -257,91 +254,4 @@ fn share(model: &Model, process: &Process, scope: &Scope<'_>) -> f64 {
         .fold(0, u64::saturating_add);
     let all = scope.rise_since(since_ns).max(own.saturating_add(others));
     if all == 0 { 0.0 } else { own as f64 / all as f64 }
-}
-
-fn finding(model: &Model, process: &Process, danger: &Danger<'_>, share: f64) -> Finding {
-    let scope = &danger.scope;
-    let limit = match (scope.kind, scope.path) {
-        (ScopeKind::Memcg, Some(path)) => {
-            format!(
-                "reaches the {} limit of {}",
-                text::bytes(scope.limit_bytes),
-                sentence::name(path)
-            )
-        }
-        _ => "uses up the memory of the host".to_owned(),
-    };
-    let others = if share < 0.9 {
-        format!(" ({:.0} % of all growth there)", share * 100.0)
-    } else {
-        String::new()
-    };
-    let mut evidence = evidence(model, process);
-    evidence.limit_rate_bytes_per_s = danger.rate_bytes_per_s;
-    evidence.share = share;
-    evidence.eta_s = danger.eta_s;
-    evidence.limit = Limit {
-        kind: scope.kind,
-        path: scope.path.cloned(),
-        bytes: scope.limit_bytes,
-        headroom_bytes: scope.headroom_bytes,
-    };
-    Finding {
-        kind: FindingKind::Runaway,
-        severity: if danger.eta_s < CRITICAL_S { Severity::Critical } else { Severity::Warning },
-        subject: Some(sentence::subject(process)),
-        summary: format!(
-            "{} grows {}/s, has {}, and {limit} in about {}{others}{}",
-            sentence::process(process),
-            text::bytes(evidence.rate_bytes_per_s as u64),
-            text::bytes(evidence.used_bytes),
-            text::seconds(danger.eta_s),
-            work::sentence(&evidence),
-        ),
-        evidence: Evidence::Runaway(Box::new(evidence)),
-    }
-}
-
-fn memory_limit_finding(model: &Model, process: &Process, danger: &PhpDanger) -> Finding {
-    let PhpDanger { limit, eta_s } = danger;
-    let mut evidence = evidence(model, process);
-    evidence.eta_s = *eta_s;
-    evidence.limit.bytes = limit.limit_bytes;
-    evidence.limit.headroom_bytes = limit.headroom_bytes;
-    Finding {
-        kind: FindingKind::MemoryLimit,
-        severity: Severity::Info,
-        subject: Some(sentence::subject(process)),
-        summary: format!(
-            "{} grows {}/s and will hit its memory_limit of {} in about {}: PHP then ends the \
-             request, before anybody else is short of memory{}",
-            sentence::process(process),
-            text::bytes(evidence.rate_bytes_per_s as u64),
-            text::bytes(limit.limit_bytes),
-            text::seconds(*eta_s),
-            work::sentence(&evidence),
-        ),
-        evidence: Evidence::Runaway(Box::new(evidence)),
-    }
-}
-
-/// What is known of the process itself, at its own memory_limit.
-fn evidence(model: &Model, process: &Process) -> Runaway {
-    let rate_bytes_per_s = process.rate_at(model.now_ns()).max(0.0);
-    let work = work::of(process);
-    Runaway {
-        rate_bytes_per_s,
-        limit_rate_bytes_per_s: rate_bytes_per_s,
-        used_bytes: process.private_bytes(),
-        grown_bytes: process.grown_bytes(),
-        growing_s: process.growing_s(),
-        share: 1.0,
-        limit: Limit { kind: ScopeKind::Php, path: None, bytes: 0, headroom_bytes: 0 },
-        eta_s: 0.0,
-        request: work.request,
-        php_stack: work.stack,
-        php: work.memory,
-        php_growth: work.growth,
-        php_missing: work.missing,
-    }
 }
