@@ -307,7 +307,11 @@ impl Source for LiveSource {
                 _ = waiting.ticks.tick() => self.tick(out)?,
                 () = self.enricher.ready().notified() => self.answers(out),
                 () = self.looks.ready().notified() => self.looked(out),
-                () = self.looks.suspects() => self.looks.look_into_suspects(clock::boot_ns()),
+                () = self.looks.suspects() => {
+                    // Samples of their growth are not announced.
+                    self.drain(out);
+                    self.looks.look_into_suspects(clock::boot_ns());
+                }
                 () = sleep_until(poll.unwrap_or_else(Instant::now)), if poll.is_some() => {
                     self.poll = None;
                     self.drain(out);
