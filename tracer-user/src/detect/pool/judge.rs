@@ -5,7 +5,7 @@ use crate::event::{Diagnosis, Limit, PoolDiagnosis, PoolWorker};
 use crate::model::{Leak, Model, Pool, Process, Scope};
 
 /// A limit is pressed when less than this part of it is left …
-const ROOM: f64 = 0.2;
+const ROOM: f64 = 0.1;
 /// … or when it is used by this much, and reached within the horizon.
 const USED: f64 = 0.5;
 /// A pool that holds less of what is used is not what presses the limit.
