@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use tests::cgroup::MemoryCgroup;
+use tests::clock;
 use tests::counters::Slot;
 use tests::hog::Hog;
 use tests::needs;
@@ -22,6 +23,12 @@ fn growth_is_right(script: &str, threads: u64) -> Result<u64> {
     let tracer = Tracer::watch("")?;
     let hog = Hog::spawn(&cgroup, script)?;
     hog.done("sleep", SOON)?;
+    // Threads may still be at work where the CPU is emulated.
+    clock::wait_for("the end of growth", SOON, || {
+        let before = hog.count(Slot::Anon);
+        std::thread::sleep(Duration::from_millis(500));
+        Ok((hog.count(Slot::Anon) == before).then_some(()))
+    })?;
     tracer.settle()?;
     let trace = tracer.finish()?.trace;
     let seen = trace.last_growth(hog.pid())?.anon_bytes;
