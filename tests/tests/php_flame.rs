@@ -1,7 +1,6 @@
 //! `rampage php TGID --flame FILE`: the shares of growth are those of the code that grew, the file
 //! is there whatever ends the recording, also where the kernel programs cannot be loaded, and what
 //! cannot be done fails before it.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod binary;
 
@@ -24,8 +23,9 @@ const FLAME: &str = include_str!("../php/look/flame.php");
 const WAITS: &str = include_str!("../php/look/waits.php");
 
 /// Number of the line of a script with a mark.
-fn line(text: &str, mark: &str) -> usize {
-    text.lines().position(|line| line.ends_with(mark)).unwrap() + 1
+fn line(text: &str, mark: &str) -> Result<usize> {
+    let at = text.lines().position(|line| line.ends_with(mark)).context("no line with the mark")?;
+    Ok(at + 1)
 }
 
 /// A recording under way; killed when dropped.
@@ -104,9 +104,9 @@ fn shares_are_those_of_the_code_that_grew() -> Result<()> {
     let script = fpm.script("flame.php").to_string_lossy().into_owned();
     let all: u64 = stacks.iter().map(|(_, bytes)| bytes).sum();
     let share = |frame: &str| share(&stacks, |one| one == frame);
-    let wide = share(&format!("wide  {script}:{}", line(FLAME, "// WIDE")));
-    let narrow = share(&format!("Narrow::leak  {script}:{}", line(FLAME, "// NARROW")));
-    let caller = share(&format!("{script}:{}", line(FLAME, "// CALL")));
+    let wide = share(&format!("wide  {script}:{}", line(FLAME, "// WIDE")?));
+    let narrow = share(&format!("Narrow::leak  {script}:{}", line(FLAME, "// NARROW")?));
+    let caller = share(&format!("{script}:{}", line(FLAME, "// CALL")?));
     let root = share("GET /grow:it?user=…");
     let shares = format!("wide {wide:.3} narrow {narrow:.3} caller {caller:.3} root {root:.3}");
     println!("{shares}; {said_of_text}");
@@ -129,7 +129,7 @@ fn shares_are_those_of_the_code_that_grew() -> Result<()> {
     let texts: Vec<&str> = document.descendants().filter_map(|node| node.text()).collect();
     let has = |wanted: &str| texts.iter().any(|text| text.contains(wanted));
     ensure!(has("GET /grow:it?user=anna (") && has(" bytes grown, "), "{texts:?}");
-    ensure!(has(&format!("wide  {script}:{} (", line(FLAME, "// WIDE"))), "{texts:?}");
+    ensure!(has(&format!("wide  {script}:{} (", line(FLAME, "// WIDE")?)), "{texts:?}");
     ensure!(has(&format!("PHP worker {worker}: bytes grown in 2.0 s")), "{texts:?}");
     ensure!(has(" samples; ") && !has(LATE), "{texts:?}");
     ensure!(fs::read_dir(folder.path())?.count() == 2, "a draft is left");
@@ -153,7 +153,7 @@ fn waiting_is_not_growing() -> Result<()> {
     println!("{said}");
     let stacks = folded(&file)?;
     let script = fpm.script("waits.php").to_string_lossy().into_owned();
-    let keep = format!("keep  {script}:{}", line(WAITS, "// LEAK"));
+    let keep = format!("keep  {script}:{}", line(WAITS, "// LEAK")?);
     ensure!(share(&stacks, |frame| frame == keep) >= 0.95, "{stacks:#?}");
     ensure!(share(&stacks, |frame| frame.starts_with("fetch  ")) == 0.0, "{stacks:#?}");
     Ok(())

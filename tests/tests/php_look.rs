@@ -1,6 +1,5 @@
 //! Looks into real PHP: never a stale URI, no wrong one under load, odd URIs, command-line workers,
 //! processes that end or start another program. What leaks where is in `php_leaks.rs`.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod binary;
 mod load;

@@ -1,4 +1,5 @@
 //! The built `rampage`, run as a user runs it.
+#![expect(clippy::unwrap_used, reason = "a test without the program fails by panicking")]
 
 use std::path::PathBuf;
 use std::process::{Command, Output};

@@ -2,8 +2,8 @@
 //! for and not yet answered, and by which worker.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -47,10 +47,9 @@ pub fn looks_under_load(looks: usize) -> Result<()> {
     let (mut torn, mut tries_torn, mut requests, mut odd) = ((0, 0), 0, 0_usize, Vec::new());
     let (mut late, mut kept) = (0, 0);
     let mut times_ns = Vec::with_capacity(looks);
-    std::thread::scope(|scope| {
-        for _ in 0..WORKERS {
-            scope.spawn(|| drive(&fpm, &truth, &stop, &next));
-        }
+    let driven = std::thread::scope(|scope| {
+        let drivers: Vec<_> =
+            (0..WORKERS).map(|_| scope.spawn(|| drive(&fpm, &truth, &stop, &next))).collect();
         let show = Disclosure { query: true, client: false };
         let options = LookOptions { timeout: Duration::from_secs(2), wait: false, show };
         for number in 0..looks {
@@ -82,8 +81,12 @@ pub fn looks_under_load(looks: usize) -> Result<()> {
             }
         }
         stop.store(true, Ordering::Relaxed);
+        drivers.into_iter().map(|driver| driver.join()).collect::<Vec<_>>()
     });
-    let truth = truth.into_inner().map_err(|_| anyhow::anyhow!("the driver failed"))?;
+    for driven in driven {
+        driven.map_err(|_| anyhow::anyhow!("a driver panicked"))?.context("a driver failed")?;
+    }
+    let truth = truth.into_inner().unwrap_or_else(PoisonError::into_inner);
     times_ns.sort_unstable();
     let at = |share: f64| times_ns[((times_ns.len() - 1) as f64 * share) as usize] as f64 / 1e3;
     let percent = |count: usize| count as f64 * 100.0 / looks as f64;
@@ -124,21 +127,31 @@ pub fn looks_under_load(looks: usize) -> Result<()> {
     Ok(())
 }
 
-fn drive(fpm: &PhpFpm, truth: &Mutex<HashMap<String, Truth>>, stop: &AtomicBool, next: &AtomicU64) {
+fn drive(
+    fpm: &PhpFpm,
+    truth: &Mutex<HashMap<String, Truth>>,
+    stop: &AtomicBool,
+    next: &AtomicU64,
+) -> Result<()> {
+    // Nobody panics with the table in hand.
+    let know = |uri: String, known: Truth| {
+        truth.lock().unwrap_or_else(PoisonError::into_inner).insert(uri, known);
+    };
     while !stop.load(Ordering::Relaxed) {
         // Lengths differ, so that what one request leaves behind does not fit the next.
         let number = next.fetch_add(1, Ordering::Relaxed);
         let tail = "x".repeat((number * 7 % 61) as usize);
         let uri = format!("/r/{number}?{tail}={number}");
         let sent = Instant::now();
-        truth.lock().unwrap().insert(uri.clone(), Truth { sent, answered: None });
-        let request = fpm.ask("GET", uri.as_bytes(), "load.php").unwrap();
-        request.set_timeout(Duration::from_secs(20)).unwrap();
-        let response = request.finish().unwrap();
-        let worker = response.header("X-Worker").unwrap().parse().unwrap();
+        know(uri.clone(), Truth { sent, answered: None });
+        let request = fpm.ask("GET", uri.as_bytes(), "load.php")?;
+        request.set_timeout(Duration::from_secs(20))?;
+        let response = request.finish()?;
+        let worker = response.header("X-Worker").context("no worker")?.parse()?;
         let answered = Some((Instant::now(), worker));
-        truth.lock().unwrap().insert(uri, Truth { sent, answered });
+        know(uri, Truth { sent, answered });
     }
+    Ok(())
 }
 
 /// Whether a stack can be one of load.php: who calls whom.
