@@ -12,7 +12,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::{Detector, work};
-use crate::event::{Config, Event, Finding, ProcessKey, ScopeKind, Stamped};
+use crate::event::{Config, Event, Finding, Php, ProcessKey, ScopeKind, Stamped};
 use crate::model::{Forecast, Model, Process, Scope, eta_s};
 use crate::sink::filter::Filter;
 
@@ -155,8 +155,7 @@ impl RunawayDetector {
     /// A look into a growing PHP worker is under way: what it does is worth a short wait, where
     /// there is time for it.
     fn waits(&mut self, model: &Model, process: &Process, eta_s: f64) -> bool {
-        let is_looked_into = model.takes_looks()
-            && process.php.as_ref().is_some_and(|php| &*php.sapi != "fpm" || php.pool.is_some());
+        let is_looked_into = model.takes_looks() && process.php.as_ref().is_some_and(Php::serves);
         let is_known = process.insight.as_ref().is_some_and(|insight| {
             insight.looked_ns >= process.onset_ns()
                 && !insight.stack.is_empty()
@@ -232,7 +231,7 @@ impl Detector for RunawayDetector {
                 }
             }
             Event::Exit(exit) => {
-                let key = ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns };
+                let key = exit.key();
                 self.raised.remove(&key);
                 self.waiting.remove(&key);
             }

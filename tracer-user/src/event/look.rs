@@ -5,8 +5,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ProcessKey;
-
 /// One look at a PHP process.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Look {
@@ -218,11 +216,6 @@ impl Look {
             torn: 0,
             took_ns: 0,
         }
-    }
-
-    /// Identity of the process.
-    pub fn key(&self) -> ProcessKey {
-        ProcessKey { tgid: self.tgid, start_ns: self.start_ns }
     }
 
     /// Notes that a part is missing; once for each part and reason.

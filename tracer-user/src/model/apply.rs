@@ -31,16 +31,14 @@ impl Model {
             Event::Process(process) => self.process_state(t_ns, process),
             Event::Php(look) => self.look(t_ns, look),
             Event::PhpGrowth(grown) => {
-                if let Known::Living(slot) = self.roster.locate(&grown.key())
-                    && let Some(process) = self.roster.get_mut(slot)
+                if let Some(process) = self.roster.living_mut(&grown.key())
                     && let Some(insight) = &mut process.insight
                 {
                     insight.sampled(grown, &mut self.names);
                 }
             }
             Event::Exit(exit) => {
-                let key = ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns };
-                if let Known::Living(slot) = self.roster.locate(&key) {
+                if let Known::Living(slot) = self.roster.locate(&exit.key()) {
                     self.bury(slot, t_ns);
                 }
             }
@@ -104,8 +102,7 @@ impl Model {
             ..known
         };
         self.growth(t_ns, &growth);
-        if let Known::Living(slot) = self.roster.locate(&edge.key())
-            && let Some(process) = self.roster.get_mut(slot)
+        if let Some(process) = self.roster.living_mut(&edge.key())
             && let Some(insight) = &mut process.insight
         {
             insight.edge(t_ns, edge, &mut self.requests);
@@ -159,15 +156,14 @@ impl Model {
     /// A look at a process that is not known, or no longer, tells nothing.
     fn look(&mut self, t_ns: u64, look: &Look) {
         self.looks = true;
-        let Known::Living(slot) = self.roster.locate(&look.key()) else { return };
-        let Some(process) = self.roster.get_mut(slot) else { return };
+        let Some(process) = self.roster.living_mut(&look.key()) else { return };
         let bytes = look.private_bytes.unwrap_or(process.private_bytes());
         let insight = process.insight.get_or_insert_default();
         insight.take(t_ns, look, bytes, &mut self.names, &mut self.requests);
     }
 
     fn cgroup_move(&mut self, t_ns: u64, moved: &CgroupMove) {
-        let key = ProcessKey { tgid: moved.tgid, start_ns: moved.start_ns };
+        let key = moved.key();
         if let Some(slot) = self.slot(&key, t_ns) {
             self.enter_cgroup(slot, &moved.to);
         }

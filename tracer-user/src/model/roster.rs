@@ -88,6 +88,14 @@ impl Roster {
         self.slots.get_mut(slot as usize)?.as_mut()
     }
 
+    /// A living process by its key.
+    pub fn living_mut(&mut self, key: &ProcessKey) -> Option<&mut Process> {
+        match self.locate(key) {
+            Known::Living(slot) => self.get_mut(slot),
+            _ => None,
+        }
+    }
+
     /// A living process by its tgid, whenever it started.
     pub fn by_tgid(&self, tgid: u32) -> Option<&Process> {
         self.get(*self.by_tgid.get(&tgid)?)

@@ -74,16 +74,14 @@ impl Filter {
                 self.note(p.key(), shown)
             }
             Event::CgroupMove(moved) => {
-                let key = ProcessKey { tgid: moved.tgid, start_ns: moved.start_ns };
+                let key = moved.key();
                 let before = self.shown.contains(&key);
                 let now = model.process(&key).is_some_and(|p| {
                     self.matches(key.tgid, &p.comm, Some(&moved.to), p.php.is_some())
                 });
                 self.note(key, now) || before
             }
-            Event::Exit(exit) => {
-                self.shown.remove(&ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns })
-            }
+            Event::Exit(exit) => self.shown.remove(&exit.key()),
             Event::Growth(growth) => self.shown.contains(&growth.key()),
             Event::Request(edge) => self.shown.contains(&edge.key()),
             Event::Php(look) => self.shows_key(look.tgid, look.start_ns),

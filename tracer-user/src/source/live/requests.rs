@@ -3,7 +3,7 @@
 //! short of memory can hold for seconds.
 
 use std::collections::VecDeque;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use crate::enrich::process;
 use crate::event::{Event, Hook, ProcessCause, ProcessKey, Stamped};
 use crate::kernel::uprobe::{Uprobe, Uprobes, is_on_overlay};
 use crate::php::target::{FileId, Target};
@@ -120,7 +121,7 @@ impl Requests {
                     }
                 }
                 Event::Exit(exit) => {
-                    self.asked.remove(&ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns });
+                    self.asked.remove(&exit.key());
                 }
                 Event::Tick(_) => {
                     for _ in 0..self.waiting.len() {
@@ -267,9 +268,8 @@ fn identify(file: &File) -> Option<FileId> {
 
 /// The processes that run now.
 fn processes() -> impl Iterator<Item = Target> {
-    let entries = fs::read_dir("/proc").into_iter().flatten();
-    let tgids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
-    tgids.filter_map(|tgid| Target::open(tgid).ok())
+    let tgids = process::list().unwrap_or_default();
+    tgids.into_iter().filter_map(|tgid| Target::open(tgid).ok())
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use self::threads::{Ask, Told};
 use crate::enrich::clock;
 use crate::enrich::worker::Worker;
 use crate::event::look::{Activity, Reason};
-use crate::event::{Event, Growth, Process, ProcessKey, Stamped};
+use crate::event::{Event, Growth, Php, Process, ProcessKey, Stamped};
 use crate::kernel::load::Order;
 use crate::php::Disclosure;
 
@@ -149,7 +149,7 @@ impl Looks {
                 Event::Growth(growth) => self.grown(at.t_ns, growth),
                 Event::Process(process) => self.introduced(at.t_ns, process),
                 Event::Exit(exit) => {
-                    let key = ProcessKey { tgid: exit.tgid, start_ns: exit.start_ns };
+                    let key = exit.key();
                     self.subjects.remove(&key);
                     self.stop(&key);
                 }
@@ -226,7 +226,7 @@ impl Looks {
 
     fn introduced(&mut self, t_ns: u64, process: &Process) {
         let key = process.key();
-        if !serves(process) {
+        if !process.php.as_ref().is_some_and(Php::serves) {
             self.subjects.remove(&key);
             self.stop(&key);
             return;
@@ -324,9 +324,4 @@ impl Subject {
         self.bytes.saturating_sub(self.least_bytes) >= SUSPECT_BYTES
             && now_ns.saturating_sub(self.grew_ns) < STILL_NS
     }
-}
-
-/// FPM's master serves nothing, and neither does what is not known to be a worker yet.
-fn serves(process: &Process) -> bool {
-    process.php.as_ref().is_some_and(|php| &*php.sapi != "fpm" || php.pool.is_some())
 }

@@ -1,0 +1,90 @@
+//! The first line of a trace: where it comes from, and under which settings.
+
+use serde::{Deserialize, Serialize};
+
+/// Name and version of the trace format.
+pub const SCHEMA: &str = "rampage/1";
+
+/// First line of a trace: where it comes from and under which settings.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Header {
+    /// [`SCHEMA`].
+    pub schema: String,
+    /// Version of rampage.
+    pub version: String,
+    /// Settings that model and detectors were run with.
+    pub config: Config,
+    /// `uname -r`.
+    pub kernel: String,
+    /// `uname -m`.
+    pub arch: String,
+    /// Name of the host.
+    pub hostname: String,
+    /// /proc/sys/kernel/random/boot_id.
+    pub boot_id: String,
+    /// Bytes of a page.
+    pub page_bytes: u64,
+    /// Online CPUs.
+    pub cpus: u32,
+    /// MemTotal.
+    pub mem_total_bytes: u64,
+    /// SwapTotal.
+    pub swap_total_bytes: u64,
+    /// `live` or `procfs`.
+    pub source: String,
+    /// What was attached.
+    pub hooks: Vec<Hook>,
+}
+
+/// Effective settings, part of the header.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Config {
+    /// Step of growth reports; null = the smaller of 4 MiB and 1/64 of the tightest limit.
+    pub step_bytes: Option<u64>,
+    /// Time between two ticks, ns.
+    pub interval_ns: u64,
+    /// A limit that is reached later than this raises no finding, s.
+    pub horizon_s: f64,
+    /// What is shown; model and detectors see everything.
+    pub filters: Filters,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            step_bytes: None,
+            interval_ns: 1_000_000_000,
+            horizon_s: 60.0,
+            filters: Filters::default(),
+        }
+    }
+}
+
+/// Which processes are shown. An empty filter shows all; several must all match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Filters {
+    /// Regular expression on comm.
+    pub comm: Option<String>,
+    /// These processes only; empty = all.
+    pub tgid: Vec<u32>,
+    /// This memory cgroup and what is below it.
+    pub cgroup: Option<String>,
+    /// PHP only.
+    pub php: bool,
+}
+
+/// One hook of the kernel side, as `rampage doctor` shows it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hook {
+    /// Subsystem and what is hooked: oom, growth, reclaim, cgroup, lifecycle, signals, sweep, php.
+    pub name: String,
+    /// `tp_btf`, `fentry`, `raw_tracepoint`, `kprobe`, `iterator`, `usdt`, `procfs` or `none`.
+    pub mechanism: String,
+    /// `attached`, `planned`, `degraded` or `missing`.
+    pub state: String,
+    /// Why it is not better, and what is lost; empty when nothing is.
+    pub reason: String,
+}
