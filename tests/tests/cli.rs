@@ -1,6 +1,5 @@
 //! The command line: what is wrong is said in words that help, with exit code 2; help and manual
 //! pages work everywhere.
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod binary;
 

@@ -181,7 +181,8 @@ fn found(tracer: &Tracer, fpm: &PhpFpm, row: &Row, worker: u32) -> Result<()> {
     ensure!(runaway.php.context("no memory")?.limit_bytes == Some(8192 << 20), "{finding:#?}");
     let worst = runaway.php_growth.first().context("no growth by function")?;
     ensure!(
-        row.is_leak(fpm, worst.function.as_deref(), worst.file.as_deref(), worst.line),
+        row.is_leak(fpm, worst.function.as_deref(), worst.file.as_deref())
+            && worst.line == Some(line(row.leak.1, "// LEAK")?),
         "{worst:?}"
     );
     ensure!(worst.share >= SHARE, "{worst:?}");
@@ -197,14 +198,8 @@ fn name(spot: &Spot) -> String {
 }
 
 impl Row {
-    /// Whether this is the place that leaks.
-    fn is_leak(
-        &self,
-        fpm: &PhpFpm,
-        function: Option<&str>,
-        file: Option<&str>,
-        line: Option<u32>,
-    ) -> bool {
+    /// Whether this is the function and file that leak.
+    fn is_leak(&self, fpm: &PhpFpm, function: Option<&str>, file: Option<&str>) -> bool {
         let (wanted, wanted_file) = self.leak;
         let same = match (wanted, function) {
             // Since 8.4 a closure's name says where it is.
@@ -214,7 +209,7 @@ impl Row {
             (wanted, name) => wanted == name,
         };
         let path = fpm.script(wanted_file).to_string_lossy().into_owned();
-        same && file == Some(&*path) && line == Some(self::line(wanted_file, "// LEAK"))
+        same && file == Some(&*path)
     }
 }
 
@@ -235,8 +230,10 @@ fn judge(fpm: &PhpFpm, row: &Row, look: &Look) -> Result<bool> {
     ensure!(memory.limit_bytes == Some(8192 << 20), "limit");
     ensure!(memory.used_bytes > 300_000 && memory.real_bytes >= 2 << 20, "memory");
 
+    let leak_line = line(row.leak.1, "// LEAK")?;
     let is_leak = |frame: &Frame| {
-        row.is_leak(fpm, frame.name().as_deref(), frame.file.as_deref(), frame.line)
+        row.is_leak(fpm, frame.name().as_deref(), frame.file.as_deref())
+            && frame.line == Some(leak_line)
     };
     let Some(leak) = look.stack.iter().position(is_leak) else {
         ensure!(row.script == "generator.php", "the leak is not on the stack");
