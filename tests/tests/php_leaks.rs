@@ -182,7 +182,7 @@ fn found(tracer: &Tracer, fpm: &PhpFpm, row: &Row, worker: u32) -> Result<()> {
     let worst = runaway.php_growth.first().context("no growth by function")?;
     ensure!(
         row.is_leak(fpm, worst.function.as_deref(), worst.file.as_deref())
-            && worst.line == Some(line(row.leak.1, "// LEAK")?),
+            && worst.line == Some(self::line(row.leak.1, "// LEAK")?),
         "{worst:?}"
     );
     ensure!(worst.share >= SHARE, "{worst:?}");
