@@ -7,8 +7,8 @@ use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
 use rampage::event::{
-    Cgroup, Event, Evidence, Exit, Finding, FindingKind, Growth, Header, Oom, Process,
-    ProcessCause, Runaway, Stall, Verdict, Victim,
+    Cgroup, Event, Evidence, Exit, Finding, FindingKind, FindingState, Growth, Header, Oom,
+    Process, ProcessCause, Runaway, Stall, Verdict, Victim,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -119,12 +119,13 @@ impl Trace {
         findings.collect()
     }
 
-    /// `runaway` findings.
+    /// `runaway` findings when they were raised.
     pub fn runaways(&self) -> Vec<(&Line, &Finding, &Runaway)> {
         let mut found = Vec::new();
         for (line, finding) in self.findings() {
             if let Evidence::Runaway(runaway) = &finding.evidence
                 && finding.kind == FindingKind::Runaway
+                && finding.state == FindingState::Raised
             {
                 found.push((line, finding, &**runaway));
             }

@@ -4,7 +4,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use rampage::event::{Diagnosis, Event, Evidence, Finding, FindingKind, PoolDiagnosis, ScopeKind};
+use rampage::event::{
+    Diagnosis, Event, Evidence, Finding, FindingKind, FindingState, PoolDiagnosis, ScopeKind,
+};
 use tests::cgroup::MemoryCgroup;
 use tests::clock;
 use tests::fastcgi::Request;
@@ -20,7 +22,7 @@ const SOON: Duration = Duration::from_secs(20);
 fn diagnosis(line: &Line) -> Option<(&Finding, &PoolDiagnosis)> {
     match &line.event {
         Event::Finding(finding) => match &finding.evidence {
-            Evidence::Pool(pool) => Some((finding, pool)),
+            Evidence::Pool(pool) if finding.state == FindingState::Raised => Some((finding, pool)),
             _ => None,
         },
         _ => None,

@@ -122,7 +122,7 @@ pub struct TraceArgs {
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub duration: Option<Duration>,
     /// Warn when a limit will be reached within this time.
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
     pub horizon: Duration,
     /// Follow PHP's own request probes (USDT), where PHP has them: exact request boundaries, at about
     /// 4 µs a request.
@@ -293,7 +293,7 @@ pub struct Php {
     #[arg(
         long,
         value_name = "TIME",
-        default_value = "60s",
+        default_value = "10m",
         requires = "flame",
         value_parser = parse_duration
     )]

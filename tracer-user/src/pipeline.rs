@@ -1,7 +1,7 @@
 //! The one pipeline: event → model → detectors → sinks.
 
-use crate::detect::{self, Detector};
-use crate::event::{Config, End, Event, Finding, Stamped};
+use crate::detect::{self, Detector, Ledger};
+use crate::event::{Config, End, Event, Stamped};
 use crate::model::Model;
 use crate::sink::{Sink, SinkError};
 
@@ -10,7 +10,7 @@ pub struct Pipeline<'a> {
     model: Model,
     detectors: Vec<Box<dyn Detector>>,
     sinks: Vec<&'a mut dyn Sink>,
-    findings: Vec<Finding>,
+    ledger: Ledger,
     events: u64,
     lost: u64,
     last: (u64, i64),
@@ -24,7 +24,7 @@ impl<'a> Pipeline<'a> {
             model: Model::new(&config),
             detectors: detect::all(&config),
             sinks,
-            findings: Vec::new(),
+            ledger: Ledger::default(),
             events: 0,
             lost: 0,
             last: (0, 0),
@@ -49,6 +49,7 @@ impl<'a> Pipeline<'a> {
             Event::Header(header) => {
                 self.model = Model::new(&header.config);
                 self.detectors = detect::all(&header.config);
+                self.ledger = Ledger::default();
             }
             Event::Lost(lost) => self.lost = self.lost.saturating_add(lost.records),
             _ => {}
@@ -56,18 +57,16 @@ impl<'a> Pipeline<'a> {
         self.last = (at.t_ns, at.wall_ns);
         self.model.apply(at);
         self.emit(at)?;
-        let mut findings = std::mem::take(&mut self.findings);
         for detector in &mut self.detectors {
-            detector.observe(&self.model, at, &mut findings);
+            detector.observe(&self.model, at, &mut self.ledger);
         }
-        for finding in findings.drain(..) {
+        for finding in self.ledger.take_news() {
             self.emit(&Stamped {
                 t_ns: at.t_ns,
                 wall_ns: at.wall_ns,
                 event: Event::Finding(Box::new(finding)),
             })?;
         }
-        self.findings = findings;
         if matches!(at.event, Event::Tick(_)) {
             self.collect_losses(at.t_ns, at.wall_ns)?;
         }

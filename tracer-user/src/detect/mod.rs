@@ -4,19 +4,22 @@
 
 mod attribution;
 mod cascade;
+mod ledger;
 mod oom_verdict;
 mod pool;
 mod runaway;
 mod sentence;
 mod work;
 
-use crate::event::{Config, Finding, Stamped};
+use crate::event::{Config, Stamped};
 use crate::model::Model;
+
+pub use ledger::{Ledger, Topic};
 
 /// Judges after each event.
 pub trait Detector {
-    /// Called after `model` has taken in `at`; appends what it finds.
-    fn observe(&mut self, model: &Model, at: &Stamped, findings: &mut Vec<Finding>);
+    /// Called after `model` has taken in `at`; tells the ledger what holds, and what is over.
+    fn observe(&mut self, model: &Model, at: &Stamped, ledger: &mut Ledger);
 }
 
 /// Every detector, for the settings of this trace.

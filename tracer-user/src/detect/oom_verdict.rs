@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use super::attribution::{Attribution, Cause, WINDOW_S};
 use super::cascade::Cascades;
-use super::{Detector, sentence, work};
+use super::{Detector, Ledger, sentence, work};
 use crate::event::{
     Cascade, Culprit, Event, Evidence, Finding, FindingKind, Oom, Party, ProcessKey, ScopeKind,
     Severity, Stamped, Subject, Verdict, Victim,
@@ -31,9 +31,9 @@ struct Place {
 }
 
 impl Detector for OomVerdict {
-    fn observe(&mut self, model: &Model, at: &Stamped, findings: &mut Vec<Finding>) {
+    fn observe(&mut self, model: &Model, at: &Stamped, ledger: &mut Ledger) {
         if let Event::Oom(oom) = &at.event {
-            findings.push(self.judge(model, oom, at.t_ns));
+            ledger.happened(self.judge(model, oom, at.t_ns));
         }
     }
 }
@@ -48,11 +48,11 @@ impl OomVerdict {
             Cause::Process(culprit) => Some(culprit.clone()),
             _ => None,
         };
-        Finding {
-            kind: FindingKind::OomVerdict,
-            severity: Severity::Critical,
-            subject: culprit.as_ref().map(|culprit| subject(model, culprit)),
-            summary: format!(
+        Finding::new(
+            FindingKind::OomVerdict,
+            Severity::Critical,
+            culprit.as_ref().map(|culprit| subject(model, culprit)),
+            format!(
                 "OOM kill {}: killed {}, asked for by {}; {}{}",
                 place.words(oom),
                 victims(oom),
@@ -60,7 +60,7 @@ impl OomVerdict {
                 blame(model, oom, &cause, t_ns),
                 repeated(&cascade),
             ),
-            evidence: Evidence::OomVerdict(Verdict {
+            Evidence::OomVerdict(Verdict {
                 victims: oom.victims.clone(),
                 trigger: oom.trigger.clone(),
                 culprit,
@@ -70,7 +70,7 @@ impl OomVerdict {
                 limit: oom.scope.clone(),
                 cascade,
             }),
-        }
+        )
     }
 }
 

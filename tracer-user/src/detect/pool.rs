@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::Detector;
+use super::{Detector, Ledger, Topic};
 use crate::event::{
     Config, Diagnosis, Event, Evidence, Finding, FindingKind, Severity, Stamped, Subject,
 };
@@ -20,7 +20,7 @@ use judge::{Facts, Judgement};
 
 /// Pools are judged this often at most, ns.
 const EVERY_NS: u64 = 900_000_000;
-/// What has not been so for this long may be said again, ns.
+/// What has not been so for this long is over, ns.
 const AGAIN_NS: u64 = 60_000_000_000;
 /// A limit with less room than this part of it is critical.
 const CRITICAL_ROOM: f64 = 0.05;
@@ -39,8 +39,8 @@ type PoolName = (Arc<str>, Option<u32>);
 /// A diagnosis that held lately.
 struct Known {
     diagnosis: Diagnosis,
-    /// Judged so two times in a row, and said.
-    said: bool,
+    /// What was said of it, from the second time in a row on.
+    said: Option<Topic>,
     last_ns: u64,
 }
 
@@ -56,29 +56,33 @@ impl PoolDetector {
         }
     }
 
-    fn judge(&mut self, model: &Model, pool: &Pool<'_>) -> Option<Finding> {
+    fn judge(&mut self, model: &Model, pool: &Pool<'_>, ledger: &mut Ledger) {
         let now_ns = model.now_ns();
-        let facts = Facts::of(model, pool, self.horizon_s)?;
-        let judgement = facts.judge()?;
+        let Some(facts) = Facts::of(model, pool, self.horizon_s) else { return };
+        let Some(judgement) = facts.judge() else { return };
         let name = (Arc::clone(pool.name), pool.master_tgid);
         let known = self.known.entry(name).or_default();
         let diagnosis = judgement.diagnosis();
         let Some(at) = known.iter().position(|known| known.diagnosis == diagnosis) else {
-            known.push(Known { diagnosis, said: false, last_ns: now_ns });
-            return None;
+            known.push(Known { diagnosis, said: None, last_ns: now_ns });
+            return;
         };
         let known = &mut known[at];
         known.last_ns = now_ns;
-        if std::mem::replace(&mut known.said, true) {
-            return None;
+        if pool.workers().any(|worker| self.filter.matches_process(worker)) {
+            let finding = finding(pool, &facts, &judgement);
+            let said = known.said.get_or_insert_with(|| Topic {
+                kind: finding.kind,
+                process: finding.subject.as_ref().map(Subject::key),
+                place: Some(Arc::clone(pool.name)),
+            });
+            ledger.hold(said.clone(), finding);
         }
-        let shown = pool.workers().any(|worker| self.filter.matches_process(worker));
-        shown.then(|| finding(pool, &facts, &judgement))
     }
 }
 
 impl Detector for PoolDetector {
-    fn observe(&mut self, model: &Model, at: &Stamped, findings: &mut Vec<Finding>) {
+    fn observe(&mut self, model: &Model, at: &Stamped, ledger: &mut Ledger) {
         let now_ns = model.now_ns();
         if !matches!(at.event, Event::Tick(_)) || now_ns.saturating_sub(self.judged_ns) < EVERY_NS {
             return;
@@ -87,13 +91,17 @@ impl Detector for PoolDetector {
         let mut pools: Vec<Pool<'_>> = model.pools().collect();
         pools.sort_by_key(|pool| (Arc::clone(pool.name), pool.master_tgid));
         for pool in &pools {
-            findings.extend(self.judge(model, pool));
+            self.judge(model, pool, ledger);
         }
-        self.known.retain(|_, known| {
-            known.retain(|known| match known.said {
-                true => now_ns.saturating_sub(known.last_ns) < AGAIN_NS,
+        self.known.retain(|(pool, _), known| {
+            known.retain(|known| match &known.said {
+                Some(_) if now_ns.saturating_sub(known.last_ns) < AGAIN_NS => true,
+                Some(topic) => {
+                    ledger.close(topic, words::over(pool, known.diagnosis));
+                    false
+                }
                 // Judged so once and not again: a passing state.
-                false => known.last_ns > before_ns,
+                None => known.last_ns > before_ns,
             });
             !known.is_empty()
         });
@@ -117,11 +125,11 @@ fn finding(pool: &Pool<'_>, facts: &Facts<'_>, judgement: &Judgement) -> Finding
         pool: Some(Arc::clone(pool.name)),
         cgroup: first.and_then(|worker| worker.cgroup.clone()),
     });
-    Finding {
-        kind: FindingKind::Pool,
-        severity,
-        subject,
-        summary: words::summary(pool.name, facts, judgement),
-        evidence: Evidence::Pool(facts.evidence(judgement)),
-    }
+    let kind = match judgement {
+        Judgement::PoolTooLarge { .. } => FindingKind::PoolTooLarge,
+        Judgement::SlowLeak { .. } => FindingKind::Leak,
+        Judgement::RunawayWorkers { .. } | Judgement::SharedMemory => FindingKind::Pool,
+    };
+    let summary = words::summary(pool.name, facts, judgement);
+    Finding::new(kind, severity, subject, summary, Evidence::Pool(facts.evidence(judgement)))
 }

@@ -7,12 +7,12 @@ mod said;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Arc;
-
 use rustc_hash::FxHashMap;
 
-use super::{Detector, work};
-use crate::event::{Config, Event, Finding, Php, ProcessKey, ScopeKind, Stamped};
+use super::{Detector, Ledger, Topic, work};
+use crate::event::{
+    Config, Event, Evidence, Finding, FindingKind, Php, ProcessCause, ProcessKey, Severity, Stamped,
+};
 use crate::model::{Forecast, Model, Process, Scope, eta_s};
 use crate::sink::filter::Filter;
 
@@ -39,23 +39,67 @@ const LOOK_WAIT_NS: u64 = 300_000_000;
 /// A PHP worker that uses less of its memory_limit than this is far from it.
 const MEMORY_LIMIT_SHARE: f64 = 0.5;
 
+/// Both kinds of finding that this detector raises.
+const KINDS: [FindingKind; 2] = [FindingKind::Runaway, FindingKind::MemoryLimit];
+
 /// Finds runaways.
 pub struct RunawayDetector {
     horizon_s: f64,
     filter: Filter,
-    raised: FxHashMap<ProcessKey, Vec<Raised>>,
     /// Since when a PHP worker would be named, if it was known what it does.
     waiting: FxHashMap<ProcessKey, u64>,
 }
 
-/// A process was named at a limit, for one episode of its growth.
-struct Raised {
-    /// Host, cgroup, or PHP's memory_limit.
-    kind: ScopeKind,
-    /// Path of the cgroup; None for the others.
-    path: Option<Arc<str>>,
-    /// Onset of the episode.
-    onset_ns: u64,
+/// What a growing process is about to meet first.
+enum Threat<'a> {
+    /// A limit that it shares with others, and its share in the growth towards it.
+    Shared(Danger<'a>, f64),
+    /// Its own memory_limit.
+    MemoryLimit(PhpDanger),
+}
+
+impl Threat<'_> {
+    fn kind(&self) -> FindingKind {
+        match self {
+            Self::Shared(..) => FindingKind::Runaway,
+            Self::MemoryLimit(_) => FindingKind::MemoryLimit,
+        }
+    }
+
+    fn eta_s(&self) -> f64 {
+        match self {
+            Self::Shared(danger, _) => danger.eta_s,
+            Self::MemoryLimit(danger) => danger.eta_s,
+        }
+    }
+
+    fn severity(&self) -> Severity {
+        match self {
+            Self::MemoryLimit(_) => Severity::Info,
+            Self::Shared(danger, _) if danger.eta_s < CRITICAL_S => Severity::Critical,
+            Self::Shared(..) => Severity::Warning,
+        }
+    }
+
+    /// Whether an open finding tells of the same limit.
+    fn is_at_limit_of(&self, finding: &Finding) -> bool {
+        match (self, &finding.evidence) {
+            (Self::Shared(danger, _), Evidence::Runaway(told)) => {
+                told.limit.kind == danger.scope.kind
+                    && told.limit.path.as_ref() == danger.scope.path
+            }
+            _ => true,
+        }
+    }
+
+    fn finding(&self, model: &Model, process: &Process) -> Finding {
+        match self {
+            Self::Shared(danger, share) => {
+                said::runaway(model, process, danger, *share, self.severity())
+            }
+            Self::MemoryLimit(danger) => said::memory_limit(model, process, danger),
+        }
+    }
 }
 
 /// A limit that is reached within the horizon.
@@ -92,15 +136,35 @@ impl RunawayDetector {
         Self {
             horizon_s: config.horizon_s,
             filter: Filter::new(&config.filters).unwrap_or_default(),
-            raised: FxHashMap::default(),
             waiting: FxHashMap::default(),
         }
     }
 
-    fn consider(&mut self, model: &Model, process: &Process) -> Option<Finding> {
+    /// Raises what a process is about to meet, and tells of it again when there is less time left
+    /// than was said, or another limit is met first.
+    fn consider(&mut self, model: &Model, process: &Process, ledger: &mut Ledger) {
+        let Some(threat) = self.threat(model, process) else { return };
+        let topic = Topic::process(threat.kind(), process.key);
+        match ledger.get(&topic) {
+            Some(open) if !threat.is_at_limit_of(open) => {
+                ledger.update(&topic, threat.finding(model, process));
+            }
+            Some(open) if threat.severity() <= open.severity => {}
+            Some(_) => ledger.hold(topic, threat.finding(model, process)),
+            None => {
+                if self.filter.matches_process(process)
+                    && !self.waits(model, process, threat.eta_s())
+                {
+                    ledger.hold(topic, threat.finding(model, process));
+                }
+            }
+        }
+    }
+
+    fn threat<'a>(&self, model: &'a Model, process: &Process) -> Option<Threat<'a>> {
         if process.novel_bytes() < WARM_UP_BYTES
             || process.growing_s() < SUSTAINED_S
-            || model.now_ns().saturating_sub(process.last_growth_ns()) > STILL_NS
+            || !grows(model, process)
         {
             return None;
         }
@@ -111,45 +175,13 @@ impl RunawayDetector {
         dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
         let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
         if let Some(limit) = stopped_by_php(model, process, soonest_s) {
-            let eta_s = self.will_last(process, limit.eta_s).filter(|_| limit.is_near())?;
-            return self.raise(model, process, ScopeKind::Php, None, eta_s, || {
-                said::memory_limit(model, process, &limit)
-            });
+            let will_last = self.will_last(process, limit.eta_s).is_some();
+            return (will_last && limit.is_near()).then_some(Threat::MemoryLimit(limit));
         }
-        let onset_ns = process.onset_ns();
-        for danger in dangers {
-            let (kind, path) = (danger.scope.kind, danger.scope.path);
-            if self.was_raised(process, kind, path, onset_ns) {
-                return None;
-            }
+        dangers.into_iter().find_map(|danger| {
             let share = share(model, process, &danger.scope);
-            if share >= SHARE {
-                return self.raise(model, process, kind, path, danger.eta_s, || {
-                    said::runaway(model, process, &danger, share)
-                });
-            }
-        }
-        None
-    }
-
-    /// The finding, once for each episode and limit, and when it is known what a PHP worker does.
-    fn raise(
-        &mut self,
-        model: &Model,
-        process: &Process,
-        kind: ScopeKind,
-        path: Option<&Arc<str>>,
-        eta_s: f64,
-        finding: impl FnOnce() -> Finding,
-    ) -> Option<Finding> {
-        let onset_ns = process.onset_ns();
-        if self.was_raised(process, kind, path, onset_ns) || self.waits(model, process, eta_s) {
-            return None;
-        }
-        let raised = self.raised.entry(process.key).or_default();
-        raised.retain(|one| one.onset_ns == onset_ns);
-        raised.push(Raised { kind, path: path.cloned(), onset_ns });
-        self.filter.matches_process(process).then(finding)
+            (share >= SHARE).then_some(Threat::Shared(danger, share))
+        })
     }
 
     /// A look into a growing PHP worker is under way: what it does is worth a short wait, where
@@ -183,61 +215,67 @@ impl RunawayDetector {
         (eta_s < self.horizon_s && eta_s <= OUTLASTS * process.growing_s()).then_some(eta_s)
     }
 
-    fn was_raised(
-        &self,
-        process: &Process,
-        kind: ScopeKind,
-        path: Option<&Arc<str>>,
-        onset_ns: u64,
-    ) -> bool {
-        self.raised.get(&process.key).is_some_and(|raised| {
-            raised.iter().any(|one| {
-                one.kind == kind && one.path.as_ref() == path && one.onset_ns == onset_ns
-            })
-        })
+    /// Closes what is over: the process ended, stands still, or gave its memory back.
+    fn close(&mut self, model: &Model, ledger: &mut Ledger) {
+        for topic in ledger.topics(&KINDS) {
+            let process = topic.process.and_then(|key| model.process(&key));
+            let told = ledger.get(&topic).map(|finding| &finding.evidence);
+            let (Some(process), Some(Evidence::Runaway(told))) = (process, told) else { continue };
+            let told_ns = told.onset_ns.saturating_add((told.growing_s * 1e9) as u64);
+            let gave_back = process.onset_ns() > told_ns;
+            if gave_back || !grows(model, process) {
+                ledger.close(&topic, said::over(process, gave_back));
+            }
+        }
+        let still_grows =
+            |key: &ProcessKey| model.process(key).is_some_and(|process| grows(model, process));
+        self.waiting.retain(|key, _| still_grows(key));
     }
 
-    /// Drops what was raised for those who ended or stopped to grow.
-    fn close(&mut self, model: &Model) {
-        let grows = |key: &ProcessKey| {
-            model.process(key).is_some_and(|process| {
-                model.now_ns().saturating_sub(process.last_growth_ns()) <= STILL_NS
-            })
-        };
-        self.raised.retain(|key, _| grows(key));
-        self.waiting.retain(|key, _| grows(key));
+    /// A process is not what it was any more.
+    fn end(&mut self, model: &Model, key: ProcessKey, how: &str, ledger: &mut Ledger) {
+        self.waiting.remove(&key);
+        for topic in KINDS.map(|kind| Topic::process(kind, key)) {
+            if let (Some(_), Some(process)) = (ledger.get(&topic), model.living_or_exited(&key)) {
+                ledger.close(&topic, said::ended(process, how));
+            }
+        }
     }
 }
 
 impl Detector for RunawayDetector {
-    fn observe(&mut self, model: &Model, at: &Stamped, findings: &mut Vec<Finding>) {
+    fn observe(&mut self, model: &Model, at: &Stamped, ledger: &mut Ledger) {
         match &at.event {
             Event::Growth(growth) => {
                 if let Some(process) = model.process(&growth.key()) {
-                    findings.extend(self.consider(model, process));
+                    self.consider(model, process, ledger);
                 }
             }
             Event::Php(look) => {
                 if let Some(process) = model.process(&look.key()) {
-                    findings.extend(self.consider(model, process));
+                    self.consider(model, process, ledger);
                 }
             }
             Event::Tick(_) => {
-                self.close(model);
+                self.close(model, ledger);
                 for scope in model.limits() {
                     for process in scope.growers() {
-                        findings.extend(self.consider(model, process));
+                        self.consider(model, process, ledger);
                     }
                 }
             }
-            Event::Exit(exit) => {
-                let key = exit.key();
-                self.raised.remove(&key);
-                self.waiting.remove(&key);
+            Event::Exit(exit) => self.end(model, exit.key(), "ended", ledger),
+            Event::Process(state) if state.cause == ProcessCause::Exec => {
+                self.end(model, state.key(), "runs another program", ledger);
             }
             _ => {}
         }
     }
+}
+
+/// Whether it grew in the last ten seconds.
+fn grows(model: &Model, process: &Process) -> bool {
+    model.now_ns().saturating_sub(process.last_growth_ns()) <= STILL_NS
 }
 
 /// Share of a process in the growth towards a limit during its episode, 0 to 1: of the limit's net

@@ -1,11 +1,11 @@
-//! Findings and the evidence that they rest on.
+//! Findings; the numbers that they rest on are in [`super::evidence`].
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::look::{Frame, Memory, Missing, Request};
-use super::{OomScope, Party, ScopeKind, Victim};
+use super::ProcessKey;
+use super::evidence::{PoolDiagnosis, Runaway, Verdict};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -34,9 +34,36 @@ pub struct Subject {
     pub cgroup: Option<Arc<str>>,
 }
 
+impl Subject {
+    /// Identity of the process.
+    pub fn key(&self) -> ProcessKey {
+        ProcessKey { tgid: self.tgid, start_ns: self.start_ns }
+    }
+}
+
+/// Where a finding is in its life. What happens at one moment (a verdict, a kill) is raised and
+/// never closed; what lasts is closed when it is over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FindingState {
+    /// New.
+    #[default]
+    Raised,
+    /// Known already: it became worse, or more is known of it.
+    Updated,
+    /// Over; the summary says why.
+    Closed,
+}
+
 /// A judgement with its evidence.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finding {
+    /// Number within the trace, from 1; what is said of the same finding later has the same one.
+    #[serde(default)]
+    pub id: u64,
+    /// Raised, updated or closed.
+    #[serde(default)]
+    pub state: FindingState,
     /// What kind of judgement.
     pub kind: FindingKind,
     /// How bad.
@@ -49,6 +76,19 @@ pub struct Finding {
     pub evidence: Evidence,
 }
 
+impl Finding {
+    /// A finding that is not numbered yet.
+    pub fn new(
+        kind: FindingKind,
+        severity: Severity,
+        subject: Option<Subject>,
+        summary: String,
+        evidence: Evidence,
+    ) -> Self {
+        Self { id: 0, state: FindingState::Raised, kind, severity, subject, summary, evidence }
+    }
+}
+
 /// Kinds of finding.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -57,8 +97,12 @@ pub enum FindingKind {
     Runaway,
     /// A PHP process will be stopped by its own memory_limit before it harms anybody.
     MemoryLimit,
-    /// What is wrong with a PHP pool.
+    /// What is wrong with a PHP pool: a runaway worker holds it, or nothing but shared memory.
     Pool,
+    /// A PHP pool has more workers than fit.
+    PoolTooLarge,
+    /// Slow growth without end, found from what is left after each request, or from floors.
+    Leak,
     /// Who caused an OOM kill.
     OomVerdict,
 }
@@ -71,182 +115,4 @@ pub enum Evidence {
     Runaway(Box<Runaway>),
     OomVerdict(Verdict),
     Pool(PoolDiagnosis),
-}
-
-/// Evidence of a `runaway` finding. Rates and times left are estimates.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Runaway {
-    /// Growth of the subject (anon + swap).
-    pub rate_bytes_per_s: f64,
-    /// Net growth towards the limit, everybody included.
-    pub limit_rate_bytes_per_s: f64,
-    /// Anon + swap of the subject.
-    pub used_bytes: u64,
-    /// How much of it was grown since its growth began.
-    pub grown_bytes: u64,
-    /// Time since its growth began, s.
-    pub growing_s: f64,
-    /// Share of the subject in all growth towards the limit, 0 to 1.
-    pub share: f64,
-    /// The limit that is reached first.
-    pub limit: Limit,
-    /// Estimated time until then, s.
-    pub eta_s: f64,
-    /// What a PHP process does; null = no PHP, or not read.
-    #[serde(default)]
-    pub request: Option<Request>,
-    /// Its PHP stack, innermost frame first.
-    #[serde(default)]
-    pub php_stack: Vec<Frame>,
-    /// Its PHP memory manager.
-    #[serde(default)]
-    pub php: Option<Memory>,
-    /// Growth of the request by PHP function, largest first, at most five.
-    #[serde(default)]
-    pub php_growth: Vec<Spot>,
-    /// What of PHP could not be read.
-    #[serde(default)]
-    pub php_missing: Vec<Missing>,
-}
-
-/// Growth in one PHP function, sampled as it happened.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Spot {
-    /// `App\\Import::load`; null = a file's own code.
-    pub function: Option<Arc<str>>,
-    /// File.
-    pub file: Option<Arc<str>>,
-    /// The line where it grew most.
-    pub line: Option<u32>,
-    /// Growth of anon + swap that the samples there stand for.
-    pub grown_bytes: u64,
-    /// Share in all growth that was sampled in the request, 0 to 1.
-    pub share: f64,
-    /// Samples.
-    pub samples: u64,
-}
-
-/// Evidence of a `pool` finding. What a pool has is anon + swap; what its workers share through
-/// opcache or APCu is told apart.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PoolDiagnosis {
-    /// What is wrong.
-    pub diagnosis: Diagnosis,
-    /// Workers that live.
-    pub workers: usize,
-    /// Anon + swap of all workers, together not more than what the limit is charged with: forked
-    /// workers go on sharing pages that neither has written to.
-    pub used_bytes: u64,
-    /// Anon + swap of the median worker, after the same correction.
-    pub median_bytes: u64,
-    /// Shared memory that the worker with most of it maps.
-    pub shared_bytes: u64,
-    /// The limit over the pool that is nearest.
-    pub limit: Limit,
-    /// The largest workers, largest first, at most five.
-    pub largest: Vec<PoolWorker>,
-    /// `pool_too_large`: workers of the median size that fit.
-    #[serde(default)]
-    pub workers_that_fit: Option<u64>,
-    /// `slow_leak`: what each request leaves behind, bytes; an estimate.
-    #[serde(default)]
-    pub leak_bytes_per_request: Option<f64>,
-    /// `slow_leak`: requests in which that was watched.
-    #[serde(default)]
-    pub leak_requests: Option<u64>,
-    /// `slow_leak`: the pm.max_requests that keeps the pool below its limit; an estimate.
-    #[serde(default)]
-    pub max_requests: Option<u64>,
-}
-
-/// What is wrong with a pool.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Diagnosis {
-    /// One worker or a few hold most of its memory.
-    RunawayWorker,
-    /// Many moderate workers are too many.
-    PoolTooLarge,
-    /// Every request leaves something behind.
-    SlowLeak,
-    /// It looks large, because its workers share memory: no problem.
-    SharedMemory,
-}
-
-/// A worker of a pool.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct PoolWorker {
-    /// Process id.
-    pub tgid: u32,
-    /// Start, ns.
-    pub start_ns: u64,
-    /// Anon + swap.
-    pub used_bytes: u64,
-    /// What it does; null = nothing, or not read.
-    pub request: Option<Request>,
-}
-
-/// A limit and what is left of it.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Limit {
-    /// Which limit.
-    pub kind: ScopeKind,
-    /// Path of the cgroup; null for the host, and for PHP's memory_limit.
-    pub path: Option<Arc<str>>,
-    /// The limit; for the host MemTotal + SwapTotal.
-    pub bytes: u64,
-    /// What is left, reclaimable file pages counted as free.
-    pub headroom_bytes: u64,
-}
-
-/// Evidence of an `oom_verdict` finding.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Verdict {
-    /// Who was killed.
-    pub victims: Vec<Victim>,
-    /// Who asked for memory.
-    pub trigger: Party,
-    /// Who caused it; null = no single culprit.
-    pub culprit: Option<Culprit>,
-    /// Who grew most in the last [`Verdict::window_s`], largest first, at most five.
-    pub grown_in_window: Vec<Culprit>,
-    /// Who grew most since first seen, largest first, at most five.
-    pub grown_since_seen: Vec<Culprit>,
-    /// Length of the short window, s.
-    pub window_s: f64,
-    /// The limit that was hit.
-    pub limit: OomScope,
-    /// Kills in the same limit within ten minutes.
-    pub cascade: Cascade,
-}
-
-/// Who grew, and by how much.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Culprit {
-    /// Process id.
-    pub tgid: u32,
-    /// Start, ns.
-    pub start_ns: u64,
-    /// Name of the leader.
-    pub comm: Arc<str>,
-    /// PHP pool.
-    pub pool: Option<Arc<str>>,
-    /// Growth of anon + swap in the window.
-    pub grown_bytes: u64,
-    /// Share in all growth of the scope in that window, 0 to 1.
-    pub share: f64,
-    /// Length of the window, s: the short one, or the time since it was first seen.
-    pub window_s: f64,
-    /// What a PHP process did when it was last looked into.
-    #[serde(default)]
-    pub request: Option<Request>,
-}
-
-/// A kill is seldom alone.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Cascade {
-    /// This is kill number …, from 1.
-    pub number: u32,
-    /// Time since the first of them, s.
-    pub since_s: f64,
 }

@@ -56,7 +56,7 @@ impl Default for Config {
         Self {
             step_bytes: None,
             interval_ns: 1_000_000_000,
-            horizon_s: 60.0,
+            horizon_s: 600.0,
             filters: Filters::default(),
         }
     }

@@ -7,6 +7,7 @@
 //! and whoever prints them goes through [`crate::text`].
 
 mod cgroup;
+mod evidence;
 mod finding;
 mod header;
 mod kill;
@@ -19,10 +20,10 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use cgroup::{Cgroup, CgroupEvents, CgroupGone, CgroupMove, Pressure};
-pub use finding::{
-    Cascade, Culprit, Diagnosis, Evidence, Finding, FindingKind, Limit, PoolDiagnosis, PoolWorker,
-    Runaway, Severity, Spot, Subject, Verdict,
+pub use evidence::{
+    Cascade, Culprit, Diagnosis, Limit, PoolDiagnosis, PoolWorker, Runaway, Spot, Verdict,
 };
+pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
 pub use header::{Config, Filters, Header, Hook, SCHEMA};
 pub use kill::{Oom, OomScope, Party, ScopeKind, Signal, Victim};
 pub use process::{Exit, Growth, Php, Process, ProcessCause};

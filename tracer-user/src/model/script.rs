@@ -3,11 +3,12 @@
 use std::sync::Arc;
 
 use super::Model;
-use crate::detect::{self, Detector};
+use crate::detect::{self, Detector, Ledger};
 use crate::event::look::{Activity, Frame, Look, Request};
 use crate::event::{
-    Cgroup, Config, Event, Exit, Finding, FindingKind, Growth, Header, Oom, OomScope, Party, Php,
-    PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Stamped, Tick, Victim,
+    Cgroup, Config, Event, Exit, Finding, FindingKind, FindingState, Growth, Header, Oom, OomScope,
+    Party, Php, PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Stamped, Tick,
+    Victim,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -16,6 +17,7 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) struct Script {
     pub model: Model,
     pub detectors: Vec<Box<dyn Detector>>,
+    pub ledger: Ledger,
     pub findings: Vec<(f64, Finding)>,
     /// Now, ns; starts at 1000 s.
     pub t_ns: u64,
@@ -62,6 +64,7 @@ impl Script {
         let mut script = Self {
             model: Model::new(&config),
             detectors: detect::all(&config),
+            ledger: Ledger::default(),
             findings: Vec::new(),
             t_ns: 1_000_000_000_000,
         };
@@ -76,12 +79,12 @@ impl Script {
     pub fn feed(&mut self, event: Event) {
         let at = Stamped { t_ns: self.t_ns, wall_ns: 0, event };
         self.model.apply(&at);
-        let mut found = Vec::new();
         for detector in &mut self.detectors {
-            detector.observe(&self.model, &at, &mut found);
+            detector.observe(&self.model, &at, &mut self.ledger);
         }
         let now = self.now();
-        self.findings.extend(found.into_iter().map(|finding| (now, finding)));
+        let news = self.ledger.take_news();
+        self.findings.extend(news.into_iter().map(|finding| (now, finding)));
     }
 
     /// Seconds since the script began.
@@ -248,7 +251,21 @@ impl Script {
         verdicts[0].1.clone()
     }
 
+    /// Findings of a kind when they were raised.
     pub fn of_kind(&self, kind: FindingKind) -> Vec<&(f64, Finding)> {
+        self.of_kinds(&[kind])
+    }
+
+    /// The same of several kinds.
+    pub fn of_kinds(&self, kinds: &[FindingKind]) -> Vec<&(f64, Finding)> {
+        let is_asked = |finding: &Finding| {
+            kinds.contains(&finding.kind) && finding.state == FindingState::Raised
+        };
+        self.findings.iter().filter(|(_, finding)| is_asked(finding)).collect()
+    }
+
+    /// All that was said of findings of a kind.
+    pub fn news_of(&self, kind: FindingKind) -> Vec<&(f64, Finding)> {
         self.findings.iter().filter(|(_, finding)| finding.kind == kind).collect()
     }
 }

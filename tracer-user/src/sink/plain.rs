@@ -6,7 +6,7 @@ use std::io::{self, IsTerminal, Write};
 
 use super::filter::Filter;
 use super::{Sink, SinkError, requests};
-use crate::event::{End, Event, Finding, Lost, Severity, Stamped};
+use crate::event::{End, Event, Finding, FindingState, Lost, Severity, Stamped};
 use crate::model::{Cgroup, Forecast, Model, Process};
 use crate::text::{self, printable};
 
@@ -70,8 +70,12 @@ impl<W: Write> Sink for Plain<W> {
                 self.print(at.wall_ns, &text, None)
             }
             Event::Finding(finding) => {
-                self.findings += 1;
-                self.print(at.wall_ns, &finding_text(finding), Some(finding.severity))
+                self.findings += u64::from(finding.state == FindingState::Raised);
+                let colour = match finding.state {
+                    FindingState::Closed => None,
+                    FindingState::Raised | FindingState::Updated => Some(finding.severity),
+                };
+                self.print(at.wall_ns, &finding_text(finding), colour)
             }
             Event::Lost(lost) => self.print(at.wall_ns, &lost_text(lost), Some(Severity::Warning)),
             Event::End(end) => {
@@ -95,12 +99,13 @@ fn clock(line: &mut String, wall_ns: i64) {
 }
 
 fn finding_text(finding: &Finding) -> String {
-    let severity = match finding.severity {
-        Severity::Info => "INFO",
-        Severity::Warning => "WARNING",
-        Severity::Critical => "CRITICAL",
+    let word = match (finding.state, finding.severity) {
+        (FindingState::Closed, _) => "OVER",
+        (_, Severity::Info) => "INFO",
+        (_, Severity::Warning) => "WARNING",
+        (_, Severity::Critical) => "CRITICAL",
     };
-    format!("{severity:8}  {}", finding.summary)
+    format!("{word:8}  {}", finding.summary)
 }
 
 fn lost_text(lost: &Lost) -> String {
@@ -192,6 +197,8 @@ mod tests {
     fn finding(summary: &str) -> Event {
         let limit = Limit { kind: ScopeKind::Host, path: None, bytes: 1, headroom_bytes: 1 };
         Event::Finding(Box::new(Finding {
+            id: 1,
+            state: FindingState::Raised,
             kind: FindingKind::Runaway,
             severity: Severity::Critical,
             subject: None,

@@ -5,7 +5,7 @@ use std::io::Write;
 use tokio::sync::mpsc;
 
 use crate::cli::DemoRole;
-use crate::event::{Event, Evidence, Finding, Oom, Severity, Stamped, Verdict};
+use crate::event::{Event, Evidence, Finding, FindingState, Oom, Severity, Stamped, Verdict};
 use crate::model::Model;
 use crate::run::Control;
 use crate::sink::{Sink, SinkError};
@@ -98,6 +98,9 @@ impl<W: Write> Story<W> {
     }
 
     fn finding(&mut self, finding: &Finding, t_ns: u64) -> Result<(), SinkError> {
+        if finding.state == FindingState::Closed {
+            return Ok(());
+        }
         let ours = |path: Option<&str>| path == Some(&*self.cgroup);
         match &finding.evidence {
             Evidence::Runaway(runaway) if ours(runaway.limit.path.as_deref()) => {

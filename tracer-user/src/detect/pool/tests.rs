@@ -7,7 +7,7 @@ use crate::model::script::{MIB, Script, bytes, key};
 
 fn diagnoses(script: &Script) -> Vec<(&Finding, &PoolDiagnosis)> {
     script
-        .of_kind(FindingKind::Pool)
+        .of_kinds(&[FindingKind::Pool, FindingKind::PoolTooLarge, FindingKind::Leak])
         .into_iter()
         .map(|(_, finding)| match &finding.evidence {
             Evidence::Pool(pool) => (finding, pool),

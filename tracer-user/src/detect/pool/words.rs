@@ -2,7 +2,7 @@
 
 use super::judge::{Facts, Judgement};
 use crate::detect::{sentence, work};
-use crate::event::ScopeKind;
+use crate::event::{Diagnosis, ScopeKind};
 use crate::text::bytes;
 
 /// The sentence.
@@ -65,6 +65,17 @@ pub(super) fn summary(pool: &str, facts: &Facts<'_>, judgement: &Judgement) -> S
             bytes(facts.used_bytes.saturating_add(facts.seen_shared_bytes)),
             bytes(facts.shared_bytes),
         ),
+    }
+}
+
+/// It has not been so for some time.
+pub(super) fn over(pool: &str, diagnosis: Diagnosis) -> String {
+    let pool = sentence::name(pool);
+    match diagnosis {
+        Diagnosis::RunawayWorker => format!("pool {pool} has no runaway worker any more"),
+        Diagnosis::PoolTooLarge => format!("pool {pool} fits again"),
+        Diagnosis::SlowLeak => format!("pool {pool} leaks no more"),
+        Diagnosis::SharedMemory => format!("pool {pool} looks no larger than it is any more"),
     }
 }
 

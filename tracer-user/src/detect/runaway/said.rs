@@ -1,6 +1,6 @@
 //! A runaway as a finding: the sentence and the evidence.
 
-use super::{CRITICAL_S, Danger, PhpDanger};
+use super::{Danger, PhpDanger};
 use crate::detect::{sentence, work};
 use crate::event::{Evidence, Finding, FindingKind, Limit, Runaway, ScopeKind, Severity};
 use crate::model::{Model, Process};
@@ -12,6 +12,7 @@ pub(super) fn runaway(
     process: &Process,
     danger: &Danger<'_>,
     share: f64,
+    severity: Severity,
 ) -> Finding {
     let scope = &danger.scope;
     let limit = match (scope.kind, scope.path) {
@@ -39,11 +40,11 @@ pub(super) fn runaway(
         bytes: scope.limit_bytes,
         headroom_bytes: scope.headroom_bytes,
     };
-    Finding {
-        kind: FindingKind::Runaway,
-        severity: if danger.eta_s < CRITICAL_S { Severity::Critical } else { Severity::Warning },
-        subject: Some(sentence::subject(process)),
-        summary: format!(
+    Finding::new(
+        FindingKind::Runaway,
+        severity,
+        Some(sentence::subject(process)),
+        format!(
             "{} grows {}/s, has {}, and {limit} in about {}{others}{}",
             sentence::process(process),
             text::bytes(evidence.rate_bytes_per_s as u64),
@@ -51,8 +52,8 @@ pub(super) fn runaway(
             text::seconds(danger.eta_s),
             work::sentence(&evidence),
         ),
-        evidence: Evidence::Runaway(Box::new(evidence)),
-    }
+        Evidence::Runaway(Box::new(evidence)),
+    )
 }
 
 /// The finding of a worker that PHP stops first.
@@ -62,11 +63,11 @@ pub(super) fn memory_limit(model: &Model, process: &Process, danger: &PhpDanger)
     evidence.eta_s = *eta_s;
     evidence.limit.bytes = limit.limit_bytes;
     evidence.limit.headroom_bytes = limit.headroom_bytes;
-    Finding {
-        kind: FindingKind::MemoryLimit,
-        severity: Severity::Info,
-        subject: Some(sentence::subject(process)),
-        summary: format!(
+    Finding::new(
+        FindingKind::MemoryLimit,
+        Severity::Info,
+        Some(sentence::subject(process)),
+        format!(
             "{} grows {}/s and will hit its memory_limit of {} in about {}: PHP then ends the \
              request, before anybody else is short of memory{}",
             sentence::process(process),
@@ -75,8 +76,23 @@ pub(super) fn memory_limit(model: &Model, process: &Process, danger: &PhpDanger)
             text::seconds(*eta_s),
             work::sentence(&evidence),
         ),
-        evidence: Evidence::Runaway(Box::new(evidence)),
-    }
+        Evidence::Runaway(Box::new(evidence)),
+    )
+}
+
+/// It grows no more, or `gave_back` what it had grown.
+pub(super) fn over(process: &Process, gave_back: bool) -> String {
+    let verb = if gave_back { "gave its memory back" } else { "stopped growing" };
+    format!(
+        "{} {verb} and has {}",
+        sentence::process(process),
+        text::bytes(process.private_bytes())
+    )
+}
+
+/// It ended, or is another program by now.
+pub(super) fn ended(process: &Process, how: &str) -> String {
+    format!("{} {how}", sentence::process(process))
 }
 
 /// What is known of the process itself, at its own memory_limit.
@@ -88,6 +104,7 @@ fn evidence(model: &Model, process: &Process) -> Runaway {
         limit_rate_bytes_per_s: rate_bytes_per_s,
         used_bytes: process.private_bytes(),
         grown_bytes: process.grown_bytes(),
+        onset_ns: process.onset_ns(),
         growing_s: process.growing_s(),
         share: 1.0,
         limit: Limit { kind: ScopeKind::Php, path: None, bytes: 0, headroom_bytes: 0 },

@@ -357,6 +357,7 @@ fn after_a_fall_only_new_heights_count() {
             script.cgroup("/web", 4.0 * f64::from(size), 256.0, Some(0.0));
         }
         script.wait(0.2).size(1, 0.0);
+        script.tick();
     }
     // The first rise and the one that goes beyond it.
     assert_eq!(raised(&script).len(), 2, "{:?}", raised(&script));

@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use super::quantity::{clean, time_of_day};
-use crate::event::{Finding, Severity};
+use crate::event::{Finding, FindingState, Severity};
 
 /// Findings kept.
 const KEPT: usize = 32;
@@ -33,15 +33,17 @@ impl Log {
         if self.lines.len() == KEPT {
             self.lines.pop_front();
         }
+        let is_over = finding.state == FindingState::Closed;
         let tag = match finding.severity {
+            _ if is_over => "over",
             Severity::Info => "info",
             Severity::Warning => "WARN",
             Severity::Critical => "CRIT",
         };
         let summary = clean(&finding.summary, SUMMARY_CHARS);
-        self.findings += 1;
+        self.findings += u64::from(finding.state == FindingState::Raised);
         self.lines.push_back(Line {
-            severity: finding.severity,
+            severity: if is_over { Severity::Info } else { finding.severity },
             text: format!("{} {tag} {summary}", time_of_day(wall_ns)),
         });
     }
@@ -61,6 +63,8 @@ pub(super) mod tests {
         let limit =
             Limit { kind: ScopeKind::Host, path: None, bytes: 1 << 30, headroom_bytes: 1 << 20 };
         Finding {
+            id: 1,
+            state: FindingState::Raised,
             kind: FindingKind::Runaway,
             severity,
             subject: None,

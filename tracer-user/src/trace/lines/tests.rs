@@ -88,6 +88,8 @@ fn look(name: &str) -> Look {
 
 fn finding(name: &str, kind: FindingKind, evidence: Evidence) -> Event {
     Event::Finding(Box::new(Finding {
+        id: 7,
+        state: crate::event::FindingState::Updated,
         kind,
         severity: Severity::Critical,
         subject: Some(Subject {
