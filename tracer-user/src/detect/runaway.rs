@@ -107,6 +107,8 @@ struct Danger<'a> {
     scope: Scope<'a>,
     rate_bytes_per_s: f64,
     eta_s: f64,
+    /// At the highest and at the lowest rate of late, s.
+    eta_range_s: (f64, Option<f64>),
 }
 
 /// A worker that PHP's own memory_limit stops before it meets another limit.
@@ -206,8 +208,11 @@ impl RunawayDetector {
     fn danger<'a>(&self, model: &Model, process: &Process, scope: Scope<'a>) -> Option<Danger<'a>> {
         let since_ns = process.onset_ns().max(model.now_ns().saturating_sub(RATE_NS));
         let rate_bytes_per_s = scope.rate_since(since_ns);
-        let eta_s = self.will_last(process, eta_s(scope.headroom_bytes, rate_bytes_per_s)?)?;
-        Some(Danger { scope, rate_bytes_per_s, eta_s })
+        let time_s = self.will_last(process, eta_s(scope.headroom_bytes, rate_bytes_per_s)?)?;
+        let (low, high) = scope.rates_since(since_ns);
+        let left_s = |rate| eta_s(scope.headroom_bytes, rate);
+        let eta_range_s = (left_s(high).unwrap_or(time_s), left_s(low));
+        Some(Danger { scope, rate_bytes_per_s, eta_s: time_s, eta_range_s })
     }
 
     /// The time left, if it is within the horizon and the growth can be expected to last that long.

@@ -17,11 +17,14 @@ pub struct Cgroup {
     pub max_bytes: Option<u64>,
     /// memory.high; null = no limit.
     pub high_bytes: Option<u64>,
-    /// Charge of swap (v2) or memory + swap (v1).
+    /// What of it is swapped out.
     #[serde(default)]
     pub swap_usage_bytes: u64,
-    /// memory.swap.max (v2) or memsw limit (v1); null = no limit.
+    /// memory.swap.max; null = no limit, or v1.
     pub swap_max_bytes: Option<u64>,
+    /// memory.memsw.limit_in_bytes, of memory and swap together; null = no limit, or v2.
+    #[serde(default)]
+    pub memsw_max_bytes: Option<u64>,
     /// File pages that can be reclaimed, whole subtree; null = not read with this event.
     pub reclaimable_bytes: Option<u64>,
     /// Counters of memory.events or of v1's failcnt and oom_kill; null = not read.

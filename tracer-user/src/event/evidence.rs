@@ -29,6 +29,13 @@ pub struct Runaway {
     pub limit: Limit,
     /// Estimated time until then, s.
     pub eta_s: f64,
+    /// The same at the highest rate of late, s: over the time that the rate is taken from, or over
+    /// one of its halves.
+    #[serde(default)]
+    pub eta_soonest_s: f64,
+    /// The same at the lowest of these rates, s; null = it may never be reached.
+    #[serde(default)]
+    pub eta_latest_s: Option<f64>,
     /// What a PHP process does; null = no PHP, or not read.
     #[serde(default)]
     pub request: Option<Request>,
@@ -130,10 +137,26 @@ pub struct Limit {
     pub kind: ScopeKind,
     /// Path of the cgroup; null for the host, and for PHP's memory_limit.
     pub path: Option<Arc<str>>,
+    /// Which setting of the cgroup.
+    #[serde(default)]
+    pub setting: LimitSetting,
     /// The limit; for the host MemTotal + SwapTotal.
     pub bytes: u64,
-    /// What is left, reclaimable file pages counted as free.
+    /// What is left, reclaimable file pages and what may be swapped out counted as free.
     pub headroom_bytes: u64,
+}
+
+/// A setting of a memory cgroup that limits it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitSetting {
+    /// memory.max or memory.limit_in_bytes: beyond it the OOM killer comes.
+    #[default]
+    Max,
+    /// memory.high: beyond it processes are throttled.
+    High,
+    /// memory.memsw.limit_in_bytes: memory and swap together.
+    MemoryAndSwap,
 }
 
 /// Evidence of an `oom_verdict` finding.

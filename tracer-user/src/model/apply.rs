@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::bound::{self, Bound};
 use super::gauge::Gauge;
 use super::pools::PoolKey;
 use super::process::{Baseline, NO_NODE, Process};
@@ -81,7 +82,7 @@ impl Model {
         let (node, recent, tick_ns) = (process.node, process.recent_at(t_ns), self.tick_ns);
         let take = |gauge: &mut Gauge| {
             gauge.moved(t_ns, moved, tick_ns);
-            if gauge.limit_bytes.is_some() {
+            if gauge.bound.is_some() {
                 gauge.growers.update(slot, recent, t_ns);
             }
         };
@@ -172,6 +173,7 @@ impl Model {
     fn cgroup_state(&mut self, t_ns: u64, state: &event::Cgroup) {
         let at = self.tree.intern(&state.path);
         let tick_ns = self.tick_ns;
+        let swap_above_bytes = self.swap_left_above(at);
         let Some(node) = self.tree.get_mut(at).filter(|node| node.cgroup.path == state.path) else {
             return;
         };
@@ -184,9 +186,18 @@ impl Model {
         cgroup.swap_max_bytes = state.swap_max_bytes.filter(|limit| *limit < NO_LIMIT);
         cgroup.reclaimable_bytes = state.reclaimable_bytes.unwrap_or(cgroup.reclaimable_bytes);
         cgroup.events = state.events.or(cgroup.events);
-        node.gauge.limit_bytes = cgroup.max_bytes;
-        node.gauge.sample(t_ns, state.usage_bytes, state.reclaimable_bytes, tick_ns);
+        cgroup.memsw_max_bytes = state.memsw_max_bytes.filter(|limit| *limit < NO_LIMIT);
+        node.gauge.bound = bound::of(cgroup, swap_above_bytes.min(cgroup.swap_left_bytes()));
+        let charge = state.usage_bytes.saturating_add(state.swap_usage_bytes);
+        node.gauge.sample(t_ns, charge, state.reclaimable_bytes, tick_ns);
         cgroup.rate_bytes_per_s = node.gauge.rate(t_ns, tick_ns);
+    }
+
+    /// What may still be swapped out below a cgroup: free swap of the host, and what the limits
+    /// above leave, bytes.
+    fn swap_left_above(&self, at: u32) -> u64 {
+        let above = self.tree.chain(at).skip(1).map(|node| node.cgroup.swap_left_bytes());
+        above.fold(self.host.swap_free_bytes, u64::min)
     }
 
     fn pressure(&mut self, t_ns: u64, state: &Pressure) {
@@ -214,7 +225,8 @@ impl Model {
         let total = host.mem_total_bytes.saturating_add(host.swap_total_bytes);
         let left = available.saturating_add(host.swap_free_bytes);
         let gauge = &mut self.host_gauge;
-        gauge.limit_bytes = (total > 0).then_some(total);
+        let bound = Bound { limit_bytes: total, capacity_bytes: total, ..Bound::default() };
+        gauge.bound = (total > 0).then_some(bound);
         gauge.sample(t_ns, total.saturating_sub(left), Some(0), self.tick_ns);
         host.rate_bytes_per_s = gauge.rate(t_ns, self.tick_ns);
     }

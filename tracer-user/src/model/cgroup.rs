@@ -15,10 +15,12 @@ pub struct Cgroup {
     pub max_bytes: Option<u64>,
     /// Above this its processes are throttled.
     pub high_bytes: Option<u64>,
-    /// Charge of swap (v2) or memory + swap (v1).
+    /// What of it is swapped out.
     pub swap_usage_bytes: u64,
-    /// Limit of swap (v2) or memory + swap (v1).
+    /// Limit of swap (v2).
     pub swap_max_bytes: Option<u64>,
+    /// Limit of memory and swap together (v1).
+    pub memsw_max_bytes: Option<u64>,
     /// File pages that can be reclaimed, whole subtree, as last read.
     pub reclaimable_bytes: u64,
     /// Counters, as last read.
@@ -40,12 +42,20 @@ impl Cgroup {
             high_bytes: None,
             swap_usage_bytes: 0,
             swap_max_bytes: None,
+            memsw_max_bytes: None,
             reclaimable_bytes: 0,
             events: None,
             rate_bytes_per_s: 0.0,
             some_avg10: None,
             full_avg10: None,
         }
+    }
+}
+
+impl Cgroup {
+    /// What its own limit of swap leaves, bytes.
+    pub(super) fn swap_left_bytes(&self) -> u64 {
+        self.swap_max_bytes.map_or(u64::MAX, |max| max.saturating_sub(self.swap_usage_bytes))
     }
 }
 

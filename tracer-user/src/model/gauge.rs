@@ -1,17 +1,18 @@
-//! What is consumed of one limit: sampled, carried on between the samples by the known growth of
+//! What is consumed of one limit, memory and swap together: sampled, carried on between the samples by the known growth of
 //! its processes, and who grows most below it.
 
+use super::bound::Bound;
 use super::growers::Growers;
 use super::trend::{NOISE_BYTES, Trend, per_second};
 
 /// A reading of reclaimable memory is believed for this long, ns.
 const RECLAIMABLE_NS: u64 = 3_000_000_000;
 
-/// A limit's consumption. Consumed = charge - what can be reclaimed.
+/// A limit's consumption. Consumed = charge (swap included) - what can be reclaimed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Gauge {
-    /// The limit, bytes.
-    pub limit_bytes: Option<u64>,
+    /// The limit that is met next.
+    pub bound: Option<Bound>,
     /// Who grows below it.
     pub growers: Growers,
     sampled: bool,
@@ -34,7 +35,7 @@ struct Sample {
 }
 
 impl Gauge {
-    /// Takes in a reading of the charge, and of what is reclaimable if that was read too.
+    /// Takes in a reading of the charge, swap included, and of what is reclaimable if that was read too.
     pub fn sample(&mut self, t_ns: u64, charge: u64, reclaimable: Option<u64>, report_ns: u64) {
         self.charge = Sample { t_ns, bytes: charge, private_bytes: self.private_bytes };
         if let Some(reclaimable) = reclaimable {
@@ -55,7 +56,7 @@ impl Gauge {
     /// A process below it moved.
     pub fn moved(&mut self, t_ns: u64, bytes: i64, report_ns: u64) {
         self.private_bytes = self.private_bytes.saturating_add(bytes);
-        if self.sampled && self.limit_bytes.is_some() {
+        if self.sampled && self.bound.is_some() {
             self.observe(t_ns, report_ns);
         }
     }
@@ -74,9 +75,9 @@ impl Gauge {
         })
     }
 
-    /// Limit - consumed. None = no limit, or never sampled.
+    /// What still fits. None = no limit, or never sampled.
     pub fn headroom_bytes(&self) -> Option<u64> {
-        Some(self.limit_bytes?.saturating_sub(self.consumed_bytes()?))
+        Some(self.bound?.capacity_bytes.saturating_sub(self.consumed_bytes()?))
     }
 
     /// Net growth over the limit's own episode, at most the last ten seconds, bytes per second.
@@ -88,6 +89,17 @@ impl Gauge {
     pub fn rate_since(&self, since_ns: u64, now_ns: u64) -> f64 {
         let now = self.consumed_bytes().unwrap_or(0);
         per_second(self.consumed_at(since_ns), now, now_ns.saturating_sub(since_ns))
+    }
+
+    /// Lowest and highest of the rates since that time and over each half of the time since.
+    pub fn rates_since(&self, since_ns: u64, now_ns: u64) -> (f64, f64) {
+        let half_ns = now_ns.saturating_sub(since_ns) / 2;
+        let middle_ns = since_ns.saturating_add(half_ns);
+        let (first, middle) = (self.consumed_at(since_ns), self.consumed_at(middle_ns));
+        let last = self.consumed_bytes().unwrap_or(0);
+        let halves = [per_second(first, middle, half_ns), per_second(middle, last, half_ns)];
+        let whole = per_second(first, last, now_ns.saturating_sub(since_ns));
+        halves.into_iter().fold((whole, whole), |(low, high), rate| (low.min(rate), high.max(rate)))
     }
 
     /// Net rise since a time within the last minute, bytes; 0 when it fell.
@@ -127,7 +139,8 @@ mod tests {
     const MIB: u64 = 1 << 20;
 
     fn gauge() -> Gauge {
-        let mut gauge = Gauge { limit_bytes: Some(256 * MIB), ..Gauge::default() };
+        let bound = Bound { limit_bytes: 256 * MIB, capacity_bytes: 256 * MIB, ..Bound::default() };
+        let mut gauge = Gauge { bound: Some(bound), ..Gauge::default() };
         gauge.sample(0, 120 * MIB, Some(20 * MIB), S);
         gauge
     }
@@ -176,6 +189,18 @@ mod tests {
         let mut gauge = gauge();
         gauge.sample(5 * S, 220 * MIB, None, S);
         assert_eq!(gauge.consumed_bytes(), Some(200 * MIB));
+    }
+
+    #[test]
+    fn the_range_of_a_rate_spans_its_halves() {
+        let mut gauge = gauge();
+        for s in 1..=10 {
+            let grown = if s <= 5 { 10 * s } else { 50 + 30 * (s - 5) };
+            gauge.sample(s * S, (120 + grown) * MIB, Some(20 * MIB), S);
+        }
+        let (low, high) = gauge.rates_since(0, 10 * S);
+        let (low, high) = (low / MIB as f64, high / MIB as f64);
+        assert!((low - 10.0).abs() < 2.0 && (high - 30.0).abs() < 2.0, "{low} to {high}");
     }
 
     #[test]

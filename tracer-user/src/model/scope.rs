@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::gauge::Gauge;
 use super::{Forecast, Model, Process};
-use crate::event::ScopeKind;
+use crate::event::{Limit, LimitSetting, ScopeKind};
 
 /// A limit, what is left of it, and who grows below it. Copied freely, owned by the model.
 #[derive(Clone, Copy, Debug)]
@@ -13,9 +13,11 @@ pub struct Scope<'a> {
     pub kind: ScopeKind,
     /// Path of the cgroup; None for the host.
     pub path: Option<&'a Arc<str>>,
-    /// The limit; for the host MemTotal + SwapTotal.
+    /// Which of its settings is met next.
+    pub setting: LimitSetting,
+    /// Its value; for the host MemTotal + SwapTotal.
     pub limit_bytes: u64,
-    /// What is left of it, reclaimable file pages counted as free.
+    /// What is left of it, reclaimable file pages and swap counted as free.
     pub headroom_bytes: u64,
     pub(super) gauge: &'a Gauge,
     pub(super) model: &'a Model,
@@ -36,8 +38,9 @@ impl<'a> Scope<'a> {
         path: Option<&'a Arc<str>>,
         gauge: &'a Gauge,
     ) -> Option<Self> {
-        let headroom_bytes = gauge.headroom_bytes()?;
-        Some(Self { kind, path, limit_bytes: gauge.limit_bytes?, headroom_bytes, gauge, model })
+        let (headroom_bytes, bound) = (gauge.headroom_bytes()?, gauge.bound?);
+        let (setting, limit_bytes) = (bound.setting, bound.limit_bytes);
+        Some(Self { kind, path, setting, limit_bytes, headroom_bytes, gauge, model })
     }
 
     /// Net rate at which the limit is used up, over its own growth episode or at most ten seconds,
@@ -51,6 +54,12 @@ impl<'a> Scope<'a> {
         self.gauge.rate_since(since_ns, self.model.now_ns)
     }
 
+    /// Lowest and highest of the rates over that time and over each half of it: how far the rate
+    /// is to be believed, bytes per second.
+    pub fn rates_since(&self, since_ns: u64) -> (f64, f64) {
+        self.gauge.rates_since(since_ns, self.model.now_ns)
+    }
+
     /// Net rise since a time within the last minute, bytes.
     pub fn rise_since(&self, since_ns: u64) -> u64 {
         self.gauge.rise_since(since_ns)
@@ -60,6 +69,17 @@ impl<'a> Scope<'a> {
     pub fn growers(&self) -> impl Iterator<Item = &'a Process> + use<'a> {
         let roster = &self.model.roster;
         self.gauge.growers.slots().filter_map(|slot| roster.get(slot))
+    }
+
+    /// As findings tell it.
+    pub fn limit(&self) -> Limit {
+        Limit {
+            kind: self.kind,
+            path: self.path.cloned(),
+            setting: self.setting,
+            bytes: self.limit_bytes,
+            headroom_bytes: self.headroom_bytes,
+        }
     }
 
     /// What is left of it, and for how long.

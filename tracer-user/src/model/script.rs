@@ -207,6 +207,18 @@ impl Script {
         })));
     }
 
+    /// Memory and swap of a cgroup, nothing of it reclaimable.
+    pub fn swapping_cgroup(&mut self, path: &str, usage: f64, swap: f64, max: f64) {
+        self.feed(Event::Cgroup(Box::new(Cgroup {
+            path: Arc::from(path),
+            usage_bytes: bytes(usage),
+            swap_usage_bytes: bytes(swap),
+            max_bytes: Some(bytes(max)),
+            reclaimable_bytes: Some(0),
+            ..Cgroup::default()
+        })));
+    }
+
     pub fn host(&mut self, total: f64, available: f64, swap_free: f64) {
         self.feed(Event::Pressure(Pressure {
             scope: Arc::from("host"),

@@ -192,10 +192,10 @@ fn short(name: &str, columns: usize) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Config, Evidence, FindingKind, Limit, Runaway, ScopeKind, Tick};
+    use crate::event::{Config, Evidence, FindingKind, Limit, Runaway, Tick};
 
     fn finding(summary: &str) -> Event {
-        let limit = Limit { kind: ScopeKind::Host, path: None, bytes: 1, headroom_bytes: 1 };
+        let limit = Limit { bytes: 1, headroom_bytes: 1, ..Limit::default() };
         Event::Finding(Box::new(Finding {
             id: 1,
             state: FindingState::Raised,

@@ -112,12 +112,7 @@ impl<'a> Facts<'a> {
             shared_bytes: workers.iter().map(|worker| worker.memory.shmem_bytes).max()?,
             others_bytes: consumed.saturating_sub(used_bytes),
             is_pressed: room(&scope) < ROOM || (is_soon && room(&scope) < 1.0 - USED),
-            limit: Limit {
-                kind: scope.kind,
-                path: scope.path.cloned(),
-                bytes: scope.limit_bytes,
-                headroom_bytes: scope.headroom_bytes,
-            },
+            limit: scope.limit(),
             workers,
         })
     }

@@ -2,9 +2,14 @@
 
 use super::{Danger, PhpDanger};
 use crate::detect::{sentence, work};
-use crate::event::{Evidence, Finding, FindingKind, Limit, Runaway, ScopeKind, Severity};
+use crate::event::{
+    Evidence, Finding, FindingKind, Limit, LimitSetting, Runaway, ScopeKind, Severity,
+};
 use crate::model::{Model, Process};
 use crate::text;
+
+/// A range of times is told when its ends differ by more than this factor.
+const NEAR: f64 = 1.5;
 
 /// The finding of a process that drives a limit to its end.
 pub(super) fn runaway(
@@ -15,15 +20,20 @@ pub(super) fn runaway(
     severity: Severity,
 ) -> Finding {
     let scope = &danger.scope;
-    let limit = match (scope.kind, scope.path) {
-        (ScopeKind::Memcg, Some(path)) => {
-            format!(
-                "reaches the {} limit of {}",
-                text::bytes(scope.limit_bytes),
-                sentence::name(path)
-            )
+    let limit = match (scope.path, scope.setting) {
+        (None, _) => "uses up the memory of the host".to_owned(),
+        (Some(path), setting) => {
+            let (size, path) = (text::bytes(scope.limit_bytes), sentence::name(path));
+            match setting {
+                LimitSetting::Max => format!("reaches the {size} limit of {path}"),
+                LimitSetting::High => {
+                    format!("reaches memory.high ({size}) of {path}, where it is slowed down,")
+                }
+                LimitSetting::MemoryAndSwap => {
+                    format!("reaches the {size} limit of memory and swap of {path}")
+                }
+            }
         }
-        _ => "uses up the memory of the host".to_owned(),
     };
     let others = if share < 0.9 {
         format!(" ({:.0} % of all growth there)", share * 100.0)
@@ -34,26 +44,34 @@ pub(super) fn runaway(
     evidence.limit_rate_bytes_per_s = danger.rate_bytes_per_s;
     evidence.share = share;
     evidence.eta_s = danger.eta_s;
-    evidence.limit = Limit {
-        kind: scope.kind,
-        path: scope.path.cloned(),
-        bytes: scope.limit_bytes,
-        headroom_bytes: scope.headroom_bytes,
-    };
+    (evidence.eta_soonest_s, evidence.eta_latest_s) = danger.eta_range_s;
+    evidence.limit = scope.limit();
     Finding::new(
         FindingKind::Runaway,
         severity,
         Some(sentence::subject(process)),
         format!(
-            "{} grows {}/s, has {}, and {limit} in about {}{others}{}",
+            "{} grows {}/s, has {}, and {limit} in about {}{}{others}{}",
             sentence::process(process),
             text::bytes(evidence.rate_bytes_per_s as u64),
             text::bytes(evidence.used_bytes),
             text::seconds(danger.eta_s),
+            range(danger.eta_range_s),
             work::sentence(&evidence),
         ),
         Evidence::Runaway(Box::new(evidence)),
     )
+}
+
+/// ` (8.0 s to 20 s)`; empty when the two are near each other.
+fn range((soonest_s, latest_s): (f64, Option<f64>)) -> String {
+    match latest_s {
+        Some(latest_s) if latest_s <= NEAR * soonest_s => String::new(),
+        Some(latest_s) => {
+            format!(" ({} to {})", text::seconds(soonest_s), text::seconds(latest_s))
+        }
+        None => format!(" ({} at the soonest)", text::seconds(soonest_s)),
+    }
 }
 
 /// The finding of a worker that PHP stops first.
@@ -61,6 +79,7 @@ pub(super) fn memory_limit(model: &Model, process: &Process, danger: &PhpDanger)
     let PhpDanger { limit, eta_s } = danger;
     let mut evidence = evidence(model, process);
     evidence.eta_s = *eta_s;
+    (evidence.eta_soonest_s, evidence.eta_latest_s) = (*eta_s, Some(*eta_s));
     evidence.limit.bytes = limit.limit_bytes;
     evidence.limit.headroom_bytes = limit.headroom_bytes;
     Finding::new(
@@ -107,8 +126,10 @@ fn evidence(model: &Model, process: &Process) -> Runaway {
         onset_ns: process.onset_ns(),
         growing_s: process.growing_s(),
         share: 1.0,
-        limit: Limit { kind: ScopeKind::Php, path: None, bytes: 0, headroom_bytes: 0 },
+        limit: Limit { kind: ScopeKind::Php, ..Limit::default() },
         eta_s: 0.0,
+        eta_soonest_s: 0.0,
+        eta_latest_s: None,
         request: work.request,
         php_stack: work.stack,
         php: work.memory,

@@ -1,7 +1,9 @@
 //! When a runaway is named, and when not.
 
 use crate::event::look::{Activity, Memory};
-use crate::event::{Config, Evidence, Filters, Finding, FindingKind, Runaway, Severity};
+use crate::event::{
+    Config, Evidence, Filters, Finding, FindingKind, FindingState, Runaway, Severity,
+};
 use crate::event::{ProcessCause, ScopeKind};
 use crate::model::script::{MIB, Script, bytes, in_request};
 
@@ -483,4 +485,84 @@ fn what_a_worker_does_is_worth_a_short_wait_and_no_more() {
     };
     let waited = time(true) - time(false);
     assert!((0.3..=1.2).contains(&waited), "{waited} s");
+}
+
+#[test]
+fn it_becomes_worse_and_ends() {
+    let mut script = Script::new();
+    pool(&mut script);
+    leak(&mut script, 5.0, true);
+    script.exit(4);
+    let news: Vec<_> = script
+        .news_of(FindingKind::Runaway)
+        .into_iter()
+        .map(|(_, finding)| (finding.id, finding.state, finding.severity))
+        .collect();
+    assert_eq!(
+        news,
+        [
+            (1, FindingState::Raised, Severity::Warning),
+            (1, FindingState::Updated, Severity::Critical),
+            (1, FindingState::Closed, Severity::Critical),
+        ]
+    );
+    let summary = &script.news_of(FindingKind::Runaway)[2].1.summary;
+    assert_eq!(summary, "php-fpm8.2 (pool www, pid 4) ended");
+}
+
+#[test]
+fn growth_that_stops_is_over() {
+    let mut script = Script::new();
+    pool(&mut script);
+    for step in 1..=40 {
+        script.wait(0.1).size(4, 10.0 + 2.0 * f64::from(step));
+        script.cgroup("/web", 100.0 + 2.0 * f64::from(step), 256.0, Some(0.0));
+    }
+    for _ in 0..12 {
+        script.wait(1.0).cgroup("/web", 180.0, 256.0, Some(0.0));
+        script.tick();
+    }
+    let news = script.news_of(FindingKind::Runaway);
+    let (_, last) = news.last().unwrap();
+    assert_eq!(last.state, FindingState::Closed);
+    assert_eq!(last.summary, "php-fpm8.2 (pool www, pid 4) stopped growing and has 90.0 MiB");
+}
+
+#[test]
+fn what_may_be_swapped_out_is_room() {
+    let eta_s = |swap_free: f64| {
+        let mut script = Script::new();
+        script.process(1, "php", "/web");
+        script.size(1, 0.0);
+        for s in 0..40_u32 {
+            let grown = 10.0 * f64::from(s);
+            script.host(65_536.0, 60_000.0, swap_free);
+            script.swapping_cgroup("/web", grown.min(250.0), (grown - 250.0).max(0.0), 256.0);
+            script.wait(1.0).size(1, grown + 10.0);
+        }
+        let evidence = evidence(&raised(&script)[0].1);
+        (evidence.limit.headroom_bytes / MIB, evidence.limit.bytes / MIB)
+    };
+    let (without, with) = (eta_s(0.0), eta_s(500.0));
+    assert_eq!((without.1, with.1), (256, 256));
+    assert!((190..=215).contains(&without.0), "{}", without.0);
+    assert!((550..=610).contains(&with.0), "{}", with.0);
+}
+
+#[test]
+fn uneven_growth_has_a_range() {
+    let mut script = Script::new();
+    script.process(1, "php", "/web");
+    script.size(1, 0.0);
+    let mut size = 0.0;
+    for step in 0..40 {
+        size += if step < 20 { 1.0 } else { 3.0 };
+        script.cgroup("/web", size, 256.0, Some(0.0));
+        script.wait(0.25).size(1, size);
+    }
+    let (_, finding) = raised(&script)[0];
+    let evidence = evidence(finding);
+    assert!(evidence.eta_soonest_s < evidence.eta_s);
+    assert!(evidence.eta_latest_s.is_some_and(|latest_s| latest_s > evidence.eta_s));
+    assert!(finding.summary.contains(" (") && finding.summary.contains(" to "), "{finding:?}");
 }

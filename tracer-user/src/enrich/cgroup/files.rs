@@ -76,16 +76,14 @@ impl Folder {
     fn v1(&mut self, cgroup: Cgroup) -> io::Result<Cgroup> {
         let usage = parse_limit(self.read("memory.usage_in_bytes")?);
         let limit = |bytes: &[u8]| parse_limit(bytes).filter(|bytes| *bytes < V1_NO_LIMIT);
+        let usage = usage.ok_or(Malformed { file: "memory.usage_in_bytes", field: "number" })?;
         let failcnt = self.optional("memory.failcnt").and_then(parse_limit);
+        let memsw = self.optional("memory.memsw.usage_in_bytes").and_then(parse_limit);
         Ok(Cgroup {
-            usage_bytes: usage
-                .ok_or(Malformed { file: "memory.usage_in_bytes", field: "number" })?,
+            usage_bytes: usage,
             max_bytes: limit(self.read("memory.limit_in_bytes")?),
-            swap_usage_bytes: self
-                .optional("memory.memsw.usage_in_bytes")
-                .and_then(parse_limit)
-                .unwrap_or(0),
-            swap_max_bytes: self.optional("memory.memsw.limit_in_bytes").and_then(limit),
+            swap_usage_bytes: memsw.unwrap_or(0).saturating_sub(usage),
+            memsw_max_bytes: self.optional("memory.memsw.limit_in_bytes").and_then(limit),
             reclaimable_bytes: self.optional("memory.stat").and_then(reclaimable_v1),
             events: self
                 .optional("memory.oom_control")
@@ -239,6 +237,7 @@ mod tests {
             high_bytes: None,
             swap_usage_bytes: 4096,
             swap_max_bytes: Some(0),
+            memsw_max_bytes: None,
             reclaimable_bytes: Some(120),
             events: Some(CgroupEvents { high: 2, max: 3, oom: 4, oom_kill: 5, under_oom: false }),
         };
@@ -268,7 +267,8 @@ mod tests {
         );
         let cgroup = hierarchy.sample("/g").unwrap();
         assert_eq!((cgroup.usage_bytes, cgroup.max_bytes), (1_000_000, Some(256 << 20)));
-        assert_eq!((cgroup.swap_usage_bytes, cgroup.swap_max_bytes), (1_000_001, None));
+        let swap = (cgroup.swap_usage_bytes, cgroup.swap_max_bytes, cgroup.memsw_max_bytes);
+        assert_eq!(swap, (1, None, None));
         assert_eq!(cgroup.reclaimable_bytes, Some(120));
         let events = CgroupEvents { max: 12, oom_kill: 3, under_oom: true, ..Default::default() };
         assert_eq!(cgroup.events, Some(events));

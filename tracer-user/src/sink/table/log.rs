@@ -57,11 +57,10 @@ impl Log {
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::event::{Evidence, FindingKind, Limit, Runaway, ScopeKind};
+    use crate::event::{Evidence, FindingKind, Limit, Runaway};
 
     pub(in crate::sink::table) fn finding(severity: Severity, summary: &str) -> Finding {
-        let limit =
-            Limit { kind: ScopeKind::Host, path: None, bytes: 1 << 30, headroom_bytes: 1 << 20 };
+        let limit = Limit { bytes: 1 << 30, headroom_bytes: 1 << 20, ..Limit::default() };
         Finding {
             id: 1,
             state: FindingState::Raised,

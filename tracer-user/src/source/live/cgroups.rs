@@ -127,6 +127,7 @@ impl Cgroups {
     /// A record of a cgroup's charge as an event.
     pub fn charge(&mut self, record: &tracer_ebpf::CgroupRecord) -> Option<Event> {
         let path = self.path(record.cgroup_id)?;
+        let counts_memsw = self.counts_memsw();
         let limit = |bytes: u64| (bytes != tracer_ebpf::NO_LIMIT).then_some(bytes);
         Some(Event::Cgroup(Box::new(Cgroup {
             id: record.cgroup_id,
@@ -134,10 +135,13 @@ impl Cgroups {
             usage_bytes: record.usage_bytes,
             max_bytes: limit(record.max_bytes),
             high_bytes: limit(record.high_bytes),
-            swap_usage_bytes: record.swap_usage_bytes,
-            swap_max_bytes: limit(record.swap_max_bytes),
-            reclaimable_bytes: None,
-            events: None,
+            swap_usage_bytes: match counts_memsw {
+                true => record.swap_usage_bytes.saturating_sub(record.usage_bytes),
+                false => record.swap_usage_bytes,
+            },
+            swap_max_bytes: limit(record.swap_max_bytes).filter(|_| !counts_memsw),
+            memsw_max_bytes: limit(record.swap_max_bytes).filter(|_| counts_memsw),
+            ..Cgroup::default()
         })))
     }
 }

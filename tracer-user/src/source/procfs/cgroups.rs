@@ -103,7 +103,8 @@ fn sample(
     if known.id != 0 && known.id != cgroup.id {
         events.push(gone(path, known.id));
     }
-    let limited = [cgroup.max_bytes, cgroup.high_bytes, cgroup.swap_max_bytes];
+    let limited =
+        [cgroup.max_bytes, cgroup.high_bytes, cgroup.swap_max_bytes, cgroup.memsw_max_bytes];
     if !in_use && known.id == 0 && limited.iter().all(Option::is_none) {
         return;
     }

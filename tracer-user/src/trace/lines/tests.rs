@@ -108,8 +108,7 @@ fn finding(name: &str, kind: FindingKind, evidence: Evidence) -> Event {
 fn every_type(name: &str) -> Vec<Event> {
     let text: Arc<str> = name.into();
     let owned = name.to_owned();
-    let limit =
-        Limit { kind: ScopeKind::Host, path: Some(text.clone()), bytes: 5, headroom_bytes: 6 };
+    let limit = Limit { path: Some(text.clone()), bytes: 5, headroom_bytes: 6, ..Limit::default() };
     vec![
         Event::Header(Box::new(Header {
             schema: SCHEMA.to_owned(),
