@@ -219,8 +219,9 @@ fn is(victim: &Victim, culprit: &Culprit) -> bool {
 fn took_s(model: &Model, culprit: &Culprit, t_ns: u64) -> f64 {
     let key = ProcessKey { tgid: culprit.tgid, start_ns: culprit.start_ns };
     let Some(process) = model.living_or_exited(&key) else { return culprit.window_s };
-    let episode_s = t_ns.saturating_sub(process.onset_ns()) as f64 / 1e9;
-    if process.grown_bytes() as f64 >= 0.8 * culprit.grown_bytes as f64 {
+    let Some(rise) = process.private() else { return culprit.window_s };
+    let episode_s = t_ns.saturating_sub(rise.onset_ns()) as f64 / 1e9;
+    if rise.grown_bytes() as f64 >= 0.8 * culprit.grown_bytes as f64 {
         episode_s.min(culprit.window_s)
     } else {
         culprit.window_s

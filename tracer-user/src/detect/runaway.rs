@@ -11,9 +11,10 @@ use rustc_hash::FxHashMap;
 
 use super::{Detector, Ledger, Topic, work};
 use crate::event::{
-    Config, Event, Evidence, Finding, FindingKind, Php, ProcessCause, ProcessKey, Severity, Stamped,
+    Config, Event, Evidence, Finding, FindingKind, MemoryKind, Php, ProcessCause, ProcessKey,
+    Severity, Stamped,
 };
-use crate::model::{Forecast, Model, Process, Scope, eta_s};
+use crate::model::{Forecast, Model, Process, Rise, Scope, eta_s};
 use crate::sink::filter::Filter;
 
 /// Growth up to this is warm-up: a PHP worker that meets the application's code for the first time
@@ -104,6 +105,7 @@ impl Threat<'_> {
 
 /// A limit that is reached within the horizon.
 struct Danger<'a> {
+    rise: Rise<'a>,
     scope: Scope<'a>,
     rate_bytes_per_s: f64,
     eta_s: f64,
@@ -144,8 +146,15 @@ impl RunawayDetector {
 
     /// Raises what a process is about to meet, and tells of it again when there is less time left
     /// than was said, or another limit is met first.
-    fn consider(&mut self, model: &Model, process: &Process, ledger: &mut Ledger) {
-        let Some(threat) = self.threat(model, process) else { return };
+    fn consider<'a>(
+        &mut self,
+        model: &'a Model,
+        process: &'a Process,
+        mut rises: impl Iterator<Item = Rise<'a>>,
+        ledger: &mut Ledger,
+    ) {
+        let threat = rises.find_map(|rise| self.threat(model, process, rise));
+        let Some(threat) = threat else { return };
         let topic = Topic::process(threat.kind(), process.key);
         match ledger.get(&topic) {
             Some(open) if !threat.is_at_limit_of(open) => {
@@ -163,25 +172,30 @@ impl RunawayDetector {
         }
     }
 
-    fn threat<'a>(&self, model: &'a Model, process: &Process) -> Option<Threat<'a>> {
-        if process.novel_bytes() < WARM_UP_BYTES
-            || process.growing_s() < SUSTAINED_S
-            || !grows(model, process)
+    fn threat<'a>(
+        &self,
+        model: &'a Model,
+        process: &'a Process,
+        rise: Rise<'a>,
+    ) -> Option<Threat<'a>> {
+        if rise.novel_bytes() < WARM_UP_BYTES
+            || rise.growing_s() < SUSTAINED_S
+            || !is_fresh(model, &rise)
         {
             return None;
         }
-        let mut dangers: Vec<_> = model
-            .limits_of(process)
-            .filter_map(|scope| self.danger(model, process, scope))
-            .collect();
+        let mut dangers: Vec<_> =
+            model.limits_of(process).filter_map(|scope| self.danger(model, rise, scope)).collect();
         dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
         let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
-        if let Some(limit) = stopped_by_php(model, process, soonest_s) {
-            let will_last = self.will_last(process, limit.eta_s).is_some();
+        if rise.memory == MemoryKind::Private
+            && let Some(limit) = stopped_by_php(model, process, soonest_s)
+        {
+            let will_last = self.will_last(&rise, limit.eta_s).is_some();
             return (will_last && limit.is_near()).then_some(Threat::MemoryLimit(limit));
         }
         dangers.into_iter().find_map(|danger| {
-            let share = share(model, process, &danger.scope);
+            let share = share(model, process, &danger);
             (share >= SHARE).then_some(Threat::Shared(danger, share))
         })
     }
@@ -191,7 +205,7 @@ impl RunawayDetector {
     fn waits(&mut self, model: &Model, process: &Process, eta_s: f64) -> bool {
         let is_looked_into = model.takes_looks() && process.php.as_ref().is_some_and(Php::serves);
         let is_known = process.insight.as_ref().is_some_and(|insight| {
-            insight.looked_ns >= process.onset_ns()
+            process.private().is_none_or(|rise| insight.looked_ns >= rise.onset_ns())
                 && !insight.stack.is_empty()
                 && (!model.takes_samples() || insight.samples() >= work::LEAST_SAMPLES)
         });
@@ -205,19 +219,19 @@ impl RunawayDetector {
         waited_ns < LOOK_WAIT_NS && eta_s > 2.0 * LOOK_WAIT_NS as f64 / 1e9
     }
 
-    fn danger<'a>(&self, model: &Model, process: &Process, scope: Scope<'a>) -> Option<Danger<'a>> {
-        let since_ns = process.onset_ns().max(model.now_ns().saturating_sub(RATE_NS));
+    fn danger<'a>(&self, model: &Model, rise: Rise<'a>, scope: Scope<'a>) -> Option<Danger<'a>> {
+        let since_ns = rise.onset_ns().max(model.now_ns().saturating_sub(RATE_NS));
         let rate_bytes_per_s = scope.rate_since(since_ns);
-        let time_s = self.will_last(process, eta_s(scope.headroom_bytes, rate_bytes_per_s)?)?;
+        let time_s = self.will_last(&rise, eta_s(scope.headroom_bytes, rate_bytes_per_s)?)?;
         let (low, high) = scope.rates_since(since_ns);
         let left_s = |rate| eta_s(scope.headroom_bytes, rate);
         let eta_range_s = (left_s(high).unwrap_or(time_s), left_s(low));
-        Some(Danger { scope, rate_bytes_per_s, eta_s: time_s, eta_range_s })
+        Some(Danger { rise, scope, rate_bytes_per_s, eta_s: time_s, eta_range_s })
     }
 
     /// The time left, if it is within the horizon and the growth can be expected to last that long.
-    fn will_last(&self, process: &Process, eta_s: f64) -> Option<f64> {
-        (eta_s < self.horizon_s && eta_s <= OUTLASTS * process.growing_s()).then_some(eta_s)
+    fn will_last(&self, rise: &Rise<'_>, eta_s: f64) -> Option<f64> {
+        (eta_s < self.horizon_s && eta_s <= OUTLASTS * rise.growing_s()).then_some(eta_s)
     }
 
     /// Closes what is over: the process ended, stands still, or gave its memory back.
@@ -227,13 +241,16 @@ impl RunawayDetector {
             let told = ledger.get(&topic).map(|finding| &finding.evidence);
             let (Some(process), Some(Evidence::Runaway(told))) = (process, told) else { continue };
             let told_ns = told.onset_ns.saturating_add((told.growing_s * 1e9) as u64);
-            let gave_back = process.onset_ns() > told_ns;
-            if gave_back || !grows(model, process) {
-                ledger.close(&topic, said::over(process, gave_back));
+            let rise = process.rises().find(|rise| rise.memory == told.memory);
+            let gave_back = rise.is_some_and(|rise| rise.onset_ns() > told_ns);
+            if gave_back || !rise.is_some_and(|rise| is_fresh(model, &rise)) {
+                ledger.close(&topic, said::over(process, rise.as_ref(), gave_back));
             }
         }
-        let still_grows =
-            |key: &ProcessKey| model.process(key).is_some_and(|process| grows(model, process));
+        let still_grows = |key: &ProcessKey| {
+            let rises = model.process(key).into_iter().flat_map(Process::rises);
+            rises.into_iter().any(|rise| is_fresh(model, &rise))
+        };
         self.waiting.retain(|key, _| still_grows(key));
     }
 
@@ -253,19 +270,20 @@ impl Detector for RunawayDetector {
         match &at.event {
             Event::Growth(growth) => {
                 if let Some(process) = model.process(&growth.key()) {
-                    self.consider(model, process, ledger);
+                    self.consider(model, process, process.private().into_iter(), ledger);
                 }
             }
             Event::Php(look) => {
                 if let Some(process) = model.process(&look.key()) {
-                    self.consider(model, process, ledger);
+                    self.consider(model, process, process.private().into_iter(), ledger);
                 }
             }
             Event::Tick(_) => {
                 self.close(model, ledger);
                 for scope in model.limits() {
                     for process in scope.growers() {
-                        self.consider(model, process, ledger);
+                        // Who maps the same shared memory is known when all were reported.
+                        self.consider(model, process, process.rises(), ledger);
                     }
                 }
             }
@@ -279,21 +297,31 @@ impl Detector for RunawayDetector {
 }
 
 /// Whether it grew in the last ten seconds.
-fn grows(model: &Model, process: &Process) -> bool {
-    model.now_ns().saturating_sub(process.last_growth_ns()) <= STILL_NS
+fn is_fresh(model: &Model, rise: &Rise<'_>) -> bool {
+    model.now_ns().saturating_sub(rise.last_growth_ns()) <= STILL_NS
 }
 
 /// Share of a process in the growth towards a limit during its episode, 0 to 1: of the limit's net
-/// rise or of what all known growers grew, whichever is more.
-fn share(model: &Model, process: &Process, scope: &Scope<'_>) -> f64 {
-    let since_ns = process.onset_ns().max(model.now_ns().saturating_sub(SHARE_NS));
-    let grown = |process: &Process| process.grown_since(since_ns, process.private_bytes());
-    let own = grown(process);
-    let others: u64 = scope
-        .growers()
-        .filter(|other| other.key != process.key)
-        .map(grown)
-        .fold(0, u64::saturating_add);
-    let all = scope.rise_since(since_ns).max(own.saturating_add(others));
+/// rise or of what all known growers grew, whichever is more. What several processes map of the
+/// same shared memory is charged once: it counts for one only when no other's grew by half as much,
+/// and when the limit's rise leaves room for it.
+fn share(model: &Model, process: &Process, danger: &Danger<'_>) -> f64 {
+    let scope = &danger.scope;
+    let since_ns = danger.rise.onset_ns().max(model.now_ns().saturating_sub(SHARE_NS));
+    let private = |process: &Process| process.grown_since(since_ns, process.private_bytes());
+    let is_other = |other: &&Process| other.key != process.key;
+    let others = scope.growers().filter(is_other).map(private).fold(0, u64::saturating_add);
+    let rise_bytes = scope.rise_since(since_ns);
+    let own = match danger.rise.memory {
+        MemoryKind::Private => private(process),
+        MemoryKind::Shared => {
+            let shared = danger.rise.grown_since(since_ns);
+            let next = scope.growers().filter(is_other).map(|other| other.shared_since(since_ns));
+            let is_alone = next.max().unwrap_or(0) <= shared / 2;
+            let known = others.saturating_add(private(process));
+            if is_alone { shared.min(rise_bytes.saturating_sub(known)) } else { 0 }
+        }
+    };
+    let all = rise_bytes.max(own.saturating_add(others));
     if all == 0 { 0.0 } else { own as f64 / all as f64 }
 }

@@ -10,11 +10,14 @@ use super::{OomScope, Party, ScopeKind, Victim};
 /// Evidence of a `runaway` finding. Rates and times left are estimates.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Runaway {
-    /// Growth of the subject (anon + swap).
+    /// Which memory of the subject grows.
+    #[serde(default)]
+    pub memory: MemoryKind,
+    /// Growth of that memory.
     pub rate_bytes_per_s: f64,
     /// Net growth towards the limit, everybody included.
     pub limit_rate_bytes_per_s: f64,
-    /// Anon + swap of the subject.
+    /// How much of it the subject has.
     pub used_bytes: u64,
     /// How much of it was grown since its growth began.
     pub grown_bytes: u64,
@@ -51,6 +54,17 @@ pub struct Runaway {
     /// What of PHP could not be read.
     #[serde(default)]
     pub php_missing: Vec<Missing>,
+}
+
+/// Which memory of a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryKind {
+    /// Its own: anon + swap.
+    #[default]
+    Private,
+    /// Shared memory that it maps: memfd, tmpfs files, System V and anonymous shared memory.
+    Shared,
 }
 
 /// Growth in one PHP function, sampled as it happened.

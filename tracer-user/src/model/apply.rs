@@ -71,12 +71,13 @@ impl Model {
         let Some(slot) = self.slot(&growth.key(), t_ns) else { return };
         let report_ns = self.report_ns;
         let Some(process) = self.roster.get_mut(slot) else { return };
+        let shared_bytes = process.memory.shmem_bytes;
         let Some(moved) = process.take(t_ns, growth, report_ns) else { return };
         if process.rate_bytes_per_s != 0.0 && !process.refreshed {
             process.refreshed = true;
             self.moving.push((slot, process.key));
         }
-        if moved == 0 {
+        if moved == 0 && growth.shmem_bytes == shared_bytes {
             return;
         }
         let (node, recent, tick_ns) = (process.node, process.recent_at(t_ns), self.tick_ns);

@@ -12,6 +12,7 @@ mod intern;
 mod php;
 mod pools;
 mod process;
+mod rise;
 mod roster;
 mod scope;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use host::Host;
 pub use php::{Insight, Leak, MemoryLimit, RequestGrowth, RequestKind};
 pub use pools::Pool;
 pub use process::Process;
+pub use rise::Rise;
 pub use roster::Exited;
 pub use scope::Scope;
 

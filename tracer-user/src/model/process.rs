@@ -3,11 +3,14 @@
 use std::sync::Arc;
 
 use super::php::{Insight, MemoryLimit};
+use super::rise::Rise;
 use super::trend::Trend;
-use crate::event::{Growth, Php, ProcessKey};
+use crate::event::{Growth, MemoryKind, Php, ProcessKey};
 
 /// A process that moved by less than this since it was first seen has no history of its own.
 const IDLE_BYTES: u64 = 256 << 10;
+/// The same of shared memory, of which many processes have some.
+const SHARED_BYTES: u64 = 4 << 20;
 /// Cgroup of a process whose cgroup is not known.
 pub(super) const NO_NODE: u32 = u32::MAX;
 
@@ -41,6 +44,8 @@ pub struct Process {
     pub first_seen_bytes: u64,
     pub(super) last_ns: u64,
     pub(super) trend: Option<Box<Trend>>,
+    shared_trend: Option<Box<Trend>>,
+    first_seen_shared_bytes: u64,
     pub(super) node: u32,
     pub(super) report_ms: u32,
     pub(super) baseline: Baseline,
@@ -76,6 +81,8 @@ impl Process {
             first_seen_bytes: 0,
             last_ns: t_ns,
             trend: None,
+            shared_trend: None,
+            first_seen_shared_bytes: 0,
             node: NO_NODE,
             report_ms: 1000,
             baseline: Baseline::Unknown,
@@ -97,36 +104,34 @@ impl Process {
         }
     }
 
-    /// Growth at this time, bytes per second: over the episode, at most the last ten seconds.
-    /// Every changed process is reported within a second, so none is seen after silence.
+    /// Growth of anon + swap at this time, bytes per second; see [`Rise::rate_at`].
     pub fn rate_at(&self, now_ns: u64) -> f64 {
-        self.trend.as_ref().map_or(0.0, |trend| trend.rate(now_ns, self.report_ns()))
+        self.private().map_or(0.0, |rise| rise.rate_at(now_ns))
     }
 
-    /// Start of the present growth episode, ns: the last local minimum after which the size did
-    /// not fall back by more than a quarter of its rise, nor stood still for ten seconds.
-    pub fn onset_ns(&self) -> u64 {
-        self.trend.as_ref().map_or(self.last_ns, |trend| trend.onset_ns())
+    /// How its own memory grows; None = it never moved to speak of.
+    pub fn private(&self) -> Option<Rise<'_>> {
+        self.rise(MemoryKind::Private, self.private_bytes(), self.trend.as_deref())
     }
 
-    /// When growth beyond noise was last seen, ns.
-    pub fn last_growth_ns(&self) -> u64 {
-        self.trend.as_ref().map_or(self.first_seen_ns, |trend| trend.last_growth_ns())
+    /// How the shared memory that it maps grows (memfd, tmpfs files, opcache …); None = it never
+    /// moved to speak of. It is charged to whoever touched it first, once.
+    pub fn shared(&self) -> Option<Rise<'_>> {
+        self.rise(MemoryKind::Shared, self.memory.shmem_bytes, self.shared_trend.as_deref())
     }
 
-    /// Growth since the onset, bytes.
-    pub fn grown_bytes(&self) -> u64 {
-        self.trend.as_ref().map_or(0, |trend| trend.grown_bytes())
+    /// Both.
+    pub fn rises(&self) -> impl Iterator<Item = Rise<'_>> {
+        self.private().into_iter().chain(self.shared())
     }
 
-    /// How long the present episode grew, s.
-    pub fn growing_s(&self) -> f64 {
-        self.trend.as_ref().map_or(0.0, |trend| trend.growing_s())
-    }
-
-    /// Growth of this episode beyond the heights that the same program reached before, bytes.
-    pub fn novel_bytes(&self) -> u64 {
-        self.trend.as_ref().map_or(0, |trend| trend.novel_bytes())
+    fn rise<'a>(
+        &self,
+        memory: MemoryKind,
+        bytes: u64,
+        trend: Option<&'a Trend>,
+    ) -> Option<Rise<'a>> {
+        trend.map(|trend| Rise { memory, bytes, trend, report_ns: self.report_ns() })
     }
 
     /// How far PHP is from its memory_limit now; None = no PHP, not known, or unlimited.
@@ -152,9 +157,19 @@ impl Process {
         }
     }
 
+    /// What the shared memory that it maps grew since `t_ns`, or since it was first seen if that is
+    /// later, bytes.
+    pub fn shared_since(&self, t_ns: u64) -> u64 {
+        if t_ns <= self.first_seen_ns || self.shared_trend.is_none() {
+            return self.memory.shmem_bytes.saturating_sub(self.first_seen_shared_bytes);
+        }
+        self.shared().map_or(0, |rise| rise.grown_since(t_ns))
+    }
+
     /// Fading growth of the recent past, bytes.
     pub(super) fn recent_at(&self, now_ns: u64) -> f32 {
-        self.trend.as_ref().map_or(0.0, |trend| trend.recent_at(now_ns))
+        let trends = [&self.trend, &self.shared_trend];
+        trends.into_iter().flatten().map(|trend| trend.recent_at(now_ns)).sum()
     }
 
     /// Takes in its memory and returns by how much anon + swap moved; the first sight is no
@@ -170,6 +185,7 @@ impl Process {
         if self.baseline != Baseline::Measured {
             self.baseline = Baseline::Measured;
             self.first_seen_bytes = bytes;
+            self.first_seen_shared_bytes = growth.shmem_bytes;
             return Some(0);
         }
         self.report_ms = u32::try_from(report_ns / 1_000_000).unwrap_or(u32::MAX);
@@ -177,6 +193,15 @@ impl Process {
             let mut trend = Trend::new(self.first_seen_ns, self.first_seen_bytes);
             trend.observe(last_ns, before, report_ns);
             self.trend = Some(Box::new(trend));
+        }
+        if self.shared_trend.is_none()
+            && growth.shmem_bytes.abs_diff(self.first_seen_shared_bytes) >= SHARED_BYTES
+        {
+            let trend = Trend::new(self.first_seen_ns, self.first_seen_shared_bytes);
+            self.shared_trend = Some(Box::new(trend));
+        }
+        if let Some(trend) = &mut self.shared_trend {
+            trend.observe(t_ns, growth.shmem_bytes, report_ns);
         }
         if let Some(insight) = &mut self.insight {
             insight.grown(bytes);
@@ -194,6 +219,8 @@ impl Process {
         (memory.anon_bytes, memory.file_bytes, memory.shmem_bytes, memory.swap_bytes) =
             (0, 0, 0, 0);
         self.trend = None;
+        self.shared_trend = None;
+        self.first_seen_shared_bytes = 0;
         self.insight = None;
         self.rate_bytes_per_s = 0.0;
         self.baseline = Baseline::Assumed;

@@ -164,6 +164,17 @@ impl Script {
         }));
     }
 
+    /// Its own memory, and shared memory that it maps.
+    pub fn shared_size(&mut self, tgid: u32, mib: f64, shared: f64) {
+        self.feed(Event::Growth(Growth {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            anon_bytes: bytes(mib),
+            shmem_bytes: bytes(shared),
+            ..Growth::default()
+        }));
+    }
+
     /// A look at a worker of pool `www`.
     pub fn look(&mut self, tgid: u32, change: impl FnOnce(&mut Look)) {
         let mut look = Look::new(tgid, key(tgid).start_ns);

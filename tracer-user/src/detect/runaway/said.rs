@@ -3,9 +3,9 @@
 use super::{Danger, PhpDanger};
 use crate::detect::{sentence, work};
 use crate::event::{
-    Evidence, Finding, FindingKind, Limit, LimitSetting, Runaway, ScopeKind, Severity,
+    Evidence, Finding, FindingKind, Limit, LimitSetting, MemoryKind, Runaway, ScopeKind, Severity,
 };
-use crate::model::{Model, Process};
+use crate::model::{Model, Process, Rise};
 use crate::text;
 
 /// A range of times is told when its ends differ by more than this factor.
@@ -40,7 +40,11 @@ pub(super) fn runaway(
     } else {
         String::new()
     };
-    let mut evidence = evidence(model, process);
+    let shared = match danger.rise.memory {
+        MemoryKind::Private => "",
+        MemoryKind::Shared => " in shared memory",
+    };
+    let mut evidence = evidence(model, process, Some(&danger.rise));
     evidence.limit_rate_bytes_per_s = danger.rate_bytes_per_s;
     evidence.share = share;
     evidence.eta_s = danger.eta_s;
@@ -51,7 +55,7 @@ pub(super) fn runaway(
         severity,
         Some(sentence::subject(process)),
         format!(
-            "{} grows {}/s, has {}, and {limit} in about {}{}{others}{}",
+            "{} grows {}/s{shared}, has {}, and {limit} in about {}{}{others}{}",
             sentence::process(process),
             text::bytes(evidence.rate_bytes_per_s as u64),
             text::bytes(evidence.used_bytes),
@@ -77,7 +81,7 @@ fn range((soonest_s, latest_s): (f64, Option<f64>)) -> String {
 /// The finding of a worker that PHP stops first.
 pub(super) fn memory_limit(model: &Model, process: &Process, danger: &PhpDanger) -> Finding {
     let PhpDanger { limit, eta_s } = danger;
-    let mut evidence = evidence(model, process);
+    let mut evidence = evidence(model, process, process.private().as_ref());
     evidence.eta_s = *eta_s;
     (evidence.eta_soonest_s, evidence.eta_latest_s) = (*eta_s, Some(*eta_s));
     evidence.limit.bytes = limit.limit_bytes;
@@ -100,13 +104,10 @@ pub(super) fn memory_limit(model: &Model, process: &Process, danger: &PhpDanger)
 }
 
 /// It grows no more, or `gave_back` what it had grown.
-pub(super) fn over(process: &Process, gave_back: bool) -> String {
+pub(super) fn over(process: &Process, rise: Option<&Rise<'_>>, gave_back: bool) -> String {
     let verb = if gave_back { "gave its memory back" } else { "stopped growing" };
-    format!(
-        "{} {verb} and has {}",
-        sentence::process(process),
-        text::bytes(process.private_bytes())
-    )
+    let bytes = rise.map_or(process.private_bytes(), |rise| rise.bytes);
+    format!("{} {verb} and has {}", sentence::process(process), text::bytes(bytes))
 }
 
 /// It ended, or is another program by now.
@@ -115,16 +116,17 @@ pub(super) fn ended(process: &Process, how: &str) -> String {
 }
 
 /// What is known of the process itself, at its own memory_limit.
-fn evidence(model: &Model, process: &Process) -> Runaway {
-    let rate_bytes_per_s = process.rate_at(model.now_ns()).max(0.0);
+fn evidence(model: &Model, process: &Process, rise: Option<&Rise<'_>>) -> Runaway {
+    let rate_bytes_per_s = rise.map_or(0.0, |rise| rise.rate_at(model.now_ns())).max(0.0);
     let work = work::of(process);
     Runaway {
+        memory: rise.map(|rise| rise.memory).unwrap_or_default(),
         rate_bytes_per_s,
         limit_rate_bytes_per_s: rate_bytes_per_s,
-        used_bytes: process.private_bytes(),
-        grown_bytes: process.grown_bytes(),
-        onset_ns: process.onset_ns(),
-        growing_s: process.growing_s(),
+        used_bytes: rise.map_or(process.private_bytes(), |rise| rise.bytes),
+        grown_bytes: rise.map_or(0, Rise::grown_bytes),
+        onset_ns: rise.map_or(model.now_ns(), Rise::onset_ns),
+        growing_s: rise.map_or(0.0, Rise::growing_s),
         share: 1.0,
         limit: Limit { kind: ScopeKind::Php, ..Limit::default() },
         eta_s: 0.0,
