@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::sentence;
+use super::{sentence, work};
 use crate::event::look::Request;
-use crate::event::{Culprit, Oom, ProcessKey};
-use crate::model::{Model, Process, is_below};
+use crate::event::{Culprit, Oom, ProcessKey, ScopeKind, Spot};
+use crate::model::{Model, Process, Rise, is_below};
 
 /// Length of the short window, s.
 pub(super) const WINDOW_S: f64 = 60.0;
@@ -29,6 +29,8 @@ pub(super) struct Attribution {
     pub window: Ranking,
     /// Since each was first seen, largest first.
     pub since_seen: Ranking,
+    /// Net rise of the limit over the last minute; None = not known.
+    pub rise_bytes: Option<u64>,
     least_bytes: u64,
 }
 
@@ -48,7 +50,9 @@ struct Entry {
     comm: Arc<str>,
     pool: Option<Arc<str>>,
     master: Option<u32>,
+    onset_ns: Option<u64>,
     request: Option<Request>,
+    php_growth: Option<Spot>,
 }
 
 /// Who caused a kill.
@@ -67,6 +71,13 @@ pub(super) enum Cause {
     },
     /// Nobody grew enough to explain it while it was watched.
     NoGrowth,
+    /// The limit filled up by more than all processes grew.
+    Elsewhere {
+        /// By how much it filled up.
+        rise_bytes: u64,
+        /// How much of that processes grew.
+        grown_bytes: u64,
+    },
     /// Many grew.
     Spread {
         /// How many.
@@ -101,33 +112,55 @@ impl Attribution {
             .all_exited()
             .filter(|exited| exited.exit_ns >= t_ns || killed.contains_key(&exited.process.key))
             .map(|exited| &exited.process);
+        let members: Vec<&Process> =
+            model.processes().chain(dead).filter(|process| is_member(process)).collect();
+        let since_ns = t_ns.saturating_sub((WINDOW_S * 1e9) as u64);
+        let rise_bytes = model.limit(root).map(|scope| scope.rise_since(since_ns));
+        let rise_bytes = rise_bytes.filter(|_| oom.scope.kind != ScopeKind::Unknown);
         let mut window = Vec::new();
         let mut since_seen = Vec::new();
-        let window_ns = (WINDOW_S * 1e9) as u64;
-        for process in model.processes().chain(dead).filter(|process| is_member(process)) {
+        for process in &members {
             let bytes = killed.get(&process.key).copied().unwrap_or(process.private_bytes());
             let age_s = t_ns.saturating_sub(process.first_seen_ns) as f64 / 1e9;
-            let lately = process.grown_since(t_ns.saturating_sub(window_ns), bytes);
+            let lately = process.grown_since(since_ns, bytes);
             let ever = process.grown_since_seen(bytes);
             window.extend(Entry::new(process, lately, age_s.min(WINDOW_S)));
             since_seen.extend(Entry::new(process, ever, age_s));
         }
-        let limit = oom.scope.limit_bytes.unwrap_or(0).min(16 << 30);
-        Self {
-            window: Ranking::new(window),
-            since_seen: Ranking::new(since_seen),
-            least_bytes: LEAST_BYTES.max(limit / LEAST_PART),
+        let mut window = Ranking::new(window);
+        let mut since_seen = Ranking::new(since_seen);
+        if let Some(rise_bytes) = rise_bytes {
+            let room = rise_bytes.saturating_sub(window.total_bytes);
+            if let Some((process, shared)) = alone(&members, since_ns) {
+                let age_s = t_ns.saturating_sub(process.first_seen_ns) as f64 / 1e9;
+                window.add(process, shared.min(room), age_s.min(WINDOW_S));
+                since_seen.add(process, shared.min(room), age_s);
+            }
+            window.total_bytes = window.total_bytes.max(rise_bytes);
         }
+        let limit = oom.scope.limit_bytes.unwrap_or(0).min(16 << 30);
+        let least_bytes = LEAST_BYTES.max(limit / LEAST_PART);
+        Self { window, since_seen, rise_bytes, least_bytes }
     }
 
     /// The judgement: one process only when it leads both windows with at least half of all
     /// growth in each.
     pub fn cause(&self) -> Cause {
         let (Some(lately), Some(ever)) = (self.window.first(), self.since_seen.first()) else {
-            return Cause::NoGrowth;
+            return match self.rise_bytes {
+                Some(rise_bytes) if rise_bytes >= self.least_bytes => {
+                    Cause::Elsewhere { rise_bytes, grown_bytes: 0 }
+                }
+                _ => Cause::NoGrowth,
+            };
         };
         if self.window.total_bytes.max(self.since_seen.total_bytes) < self.least_bytes {
             return Cause::NoGrowth;
+        }
+        let grown_bytes = self.window.grown_bytes();
+        if (grown_bytes as f64) < SHARE * self.window.total_bytes as f64 {
+            let rise_bytes = self.window.total_bytes;
+            return Cause::Elsewhere { rise_bytes, grown_bytes };
         }
         let leads = lately.share >= SHARE && ever.share >= SHARE;
         let is_same = (lately.tgid, lately.start_ns) == (ever.tgid, ever.start_ns);
@@ -172,6 +205,22 @@ impl Ranking {
         Self { entries, total_bytes }
     }
 
+    /// Adds growth of another kind of memory.
+    fn add(&mut self, process: &Process, grown_bytes: u64, window_s: f64) {
+        let known = self.entries.iter_mut().find(|entry| entry.key == process.key);
+        if let Some(entry) = known {
+            entry.grown_bytes = entry.grown_bytes.saturating_add(grown_bytes);
+        } else {
+            self.entries.extend(Entry::new(process, grown_bytes, window_s));
+        }
+        *self = Self::new(std::mem::take(&mut self.entries));
+    }
+
+    /// What all grew together.
+    fn grown_bytes(&self) -> u64 {
+        self.entries.iter().fold(0, |sum: u64, entry| sum.saturating_add(entry.grown_bytes))
+    }
+
     /// The largest, for the evidence.
     pub fn shown(&self) -> Vec<Culprit> {
         self.entries.iter().take(SHOWN).map(|entry| self.culprit(entry)).collect()
@@ -190,7 +239,9 @@ impl Ranking {
             grown_bytes: entry.grown_bytes,
             share: entry.grown_bytes as f64 / self.total_bytes.max(1) as f64,
             window_s: entry.window_s,
+            onset_ns: entry.onset_ns,
             request: entry.request.clone(),
+            php_growth: entry.php_growth.clone(),
         }
     }
 
@@ -219,7 +270,20 @@ impl Entry {
             comm: Arc::clone(&process.comm),
             pool: sentence::pool(process),
             master: process.php.as_ref().and_then(|php| php.master_tgid),
+            onset_ns: process.rises().max_by_key(Rise::grown_bytes).map(|rise| rise.onset_ns()),
             request: process.insight.as_ref().and_then(|insight| insight.request().cloned()),
+            php_growth: work::of(process).growth.into_iter().next(),
         })
     }
+}
+
+/// Who mapped most new shared memory, and how much, if no other mapped half as much: what several
+/// map is charged once, and to whom is not known.
+fn alone<'a>(members: &[&'a Process], since_ns: u64) -> Option<(&'a Process, u64)> {
+    let grown = |process: &&'a Process| process.shared_since(since_ns);
+    let first = members.iter().copied().max_by_key(grown)?;
+    let others = members.iter().copied().filter(|process| process.key != first.key);
+    let next = others.map(|process| grown(&process)).max().unwrap_or(0);
+    let shared = grown(&first);
+    (shared > 0 && next <= shared / 2).then_some((first, shared))
 }

@@ -1,6 +1,7 @@
 //! `oom_verdict`: who was killed, who asked for the memory, and who really caused it. Each kill
 //! has exactly one verdict; a wrong culprit is worse than none.
 
+mod advice;
 #[cfg(test)]
 mod tests;
 
@@ -10,10 +11,10 @@ use super::attribution::{Attribution, Cause, WINDOW_S};
 use super::cascade::Cascades;
 use super::{Detector, Ledger, sentence, work};
 use crate::event::{
-    Cascade, Culprit, Event, Evidence, Finding, FindingKind, Oom, Party, ProcessKey, ScopeKind,
-    Severity, Stamped, Subject, Verdict, Victim,
+    Cascade, Culprit, Event, Evidence, Finding, FindingKind, LimitOwner, Oom, OwnerKind, Party,
+    ProcessKey, ScopeKind, Severity, Stamped, Subject, Verdict, Victim,
 };
-use crate::model::{Model, is_below};
+use crate::model::{Model, is_below, limit_owner};
 use crate::text;
 
 /// Judges kills.
@@ -48,17 +49,23 @@ impl OomVerdict {
             Cause::Process(culprit) => Some(culprit.clone()),
             _ => None,
         };
+        let advice = advice::of(model, oom, &place, &cause);
+        let path = oom.scope.cgroup.as_deref();
+        let limit_set_by = path.and_then(limit_owner);
+        let suffers = |victim: &&Victim| culprit.as_ref().is_some_and(|one| !is(victim, one));
+        let bystanders = oom.victims.iter().filter(suffers).map(|victim| victim.tgid).collect();
         Finding::new(
             FindingKind::OomVerdict,
             Severity::Critical,
             culprit.as_ref().map(|culprit| subject(model, culprit)),
             format!(
-                "OOM kill {}: killed {}, asked for by {}; {}{}",
-                place.words(oom),
+                "OOM kill {}: killed {}, asked for by {}; {}{}{}",
+                place.words(oom, limit_set_by.as_ref()),
                 victims(oom),
                 party(model, &oom.trigger),
                 blame(model, oom, &cause, t_ns),
                 repeated(&cascade),
+                advice.as_ref().map(|text| format!("; what helps: {text}")).unwrap_or_default(),
             ),
             Evidence::OomVerdict(Verdict {
                 victims: oom.victims.clone(),
@@ -69,6 +76,10 @@ impl OomVerdict {
                 window_s: WINDOW_S,
                 limit: oom.scope.clone(),
                 cascade,
+                limit_rise_bytes: attribution.rise_bytes,
+                limit_set_by,
+                bystanders,
+                advice,
             }),
         )
     }
@@ -87,11 +98,19 @@ impl Place {
         }
     }
 
-    fn words(&self, oom: &Oom) -> String {
+    fn words(&self, oom: &Oom, set_by: Option<&LimitOwner>) -> String {
+        let set_by = set_by.map_or_else(String::new, |owner| {
+            let kind = match owner.kind {
+                OwnerKind::Unit => "unit",
+                OwnerKind::Container => "container",
+                OwnerKind::Pod => "pod",
+            };
+            format!(", set by {kind} {}", sentence::name(&owner.name))
+        });
         let limit = oom
             .scope
             .limit_bytes
-            .map_or_else(String::new, |bytes| format!(" (limit {})", text::bytes(bytes)));
+            .map_or_else(String::new, |bytes| format!(" (limit {}{set_by})", text::bytes(bytes)));
         match (&self.root, self.is_guess) {
             (Some(root), false) => format!("in {}{limit}", sentence::name(root)),
             (None, false) if oom.scope.kind == ScopeKind::Cpuset => {
@@ -183,8 +202,10 @@ fn blame(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> String {
                 Some(request) => format!(" while it served {}", work::request(request)),
                 None => String::new(),
             };
+            let code = culprit.php_growth.as_ref().and_then(work::spot);
+            let code = code.map_or_else(String::new, |code| format!(", {code}"));
             format!(
-                "caused by {}, which grew {} in {}{served}{suffered}",
+                "caused by {}, which grew {} in {}{served}{code}{suffered}",
                 named(culprit),
                 text::bytes(culprit.grown_bytes),
                 text::seconds(took_s(model, culprit, t_ns)),
@@ -198,6 +219,13 @@ fn blame(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> String {
         Cause::NoGrowth => {
             "no single culprit: nobody was seen to grow by enough to explain it".to_owned()
         }
+        Cause::Elsewhere { rise_bytes, grown_bytes } => format!(
+            "no single culprit: of {} that it filled up by in the last {WINDOW_S:.0} s only {} is \
+             growth of processes; the rest is memory of none (tmpfs, shared memory, copies after a \
+             fork, or the kernel's)",
+            text::bytes(*rise_bytes),
+            text::bytes(*grown_bytes),
+        ),
         Cause::Spread { processes } => {
             format!("no single culprit: growth is spread over {processes} processes")
         }

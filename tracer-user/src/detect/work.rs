@@ -13,7 +13,7 @@ pub(super) const LEAST_SAMPLES: u64 = 5;
 /// … when it holds this much of the growth. Of few samples (with huge pages each stands for 2 MiB) …
 const LEAST_SHARE: f64 = 0.3;
 /// … no number is told, only that it is the most.
-const NUMBER_SAMPLES: u64 = 20;
+const NUMBER_SAMPLES: f64 = 20.0;
 const MOST_SHARE: f64 = 0.5;
 
 /// What is known of the work of a process; all empty for one that is no PHP.
@@ -66,21 +66,24 @@ pub(super) fn request(request: &Request) -> String {
     }
 }
 
+/// `about 82 % of its growth in App\Import::load, line 214 of Import.php`; None = too few samples.
+pub(super) fn spot(spot: &Spot) -> Option<String> {
+    if spot.samples < LEAST_SAMPLES || spot.share < LEAST_SHARE {
+        return None;
+    }
+    // All samples of the request.
+    let share = match spot.samples as f64 / spot.share >= NUMBER_SAMPLES {
+        true => format!("about {:.0} %", spot.share * 100.0),
+        false if spot.share >= MOST_SHARE => "most".to_owned(),
+        false => "much".to_owned(),
+    };
+    let place = place(spot.function.as_deref(), spot.file.as_deref()?, spot.line);
+    Some(format!("{share} of its growth in {place}"))
+}
+
 fn code(runaway: &Runaway) -> Option<String> {
-    let worst = runaway.php_growth.first();
-    if let Some(spot) =
-        worst.filter(|spot| spot.samples >= LEAST_SAMPLES && spot.share >= LEAST_SHARE)
-    {
-        let samples: u64 = runaway.php_growth.iter().map(|spot| spot.samples).sum();
-        let share = match samples >= NUMBER_SAMPLES {
-            true => format!("about {:.0} %", spot.share * 100.0),
-            false if spot.share >= MOST_SHARE => "most".to_owned(),
-            false => "much".to_owned(),
-        };
-        return Some(format!(
-            "{share} of its growth in {}",
-            place(spot.function.as_deref(), spot.file.as_deref()?, spot.line)
-        ));
+    if let Some(code) = runaway.php_growth.first().and_then(spot) {
+        return Some(code);
     }
     let frame = runaway.php_stack.iter().find(|frame| frame.file.is_some())?;
     let function = frame.name();

@@ -174,7 +174,7 @@ pub enum LimitSetting {
 }
 
 /// Evidence of an `oom_verdict` finding.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Verdict {
     /// Who was killed.
     pub victims: Vec<Victim>,
@@ -192,10 +192,44 @@ pub struct Verdict {
     pub limit: OomScope,
     /// Kills in the same limit within ten minutes.
     pub cascade: Cascade,
+    /// Net rise of what is consumed of the limit in the last [`Verdict::window_s`]; null = not
+    /// known. Where it is more than all processes grew, shares are shares of it.
+    #[serde(default)]
+    pub limit_rise_bytes: Option<u64>,
+    /// Who set the limit, where its path tells; null = it does not.
+    #[serde(default)]
+    pub limit_set_by: Option<LimitOwner>,
+    /// Victims that are not the culprit, by tgid; empty when there is none.
+    #[serde(default)]
+    pub bystanders: Vec<u32>,
+    /// One sentence on what would help; null = the numbers do not tell.
+    #[serde(default)]
+    pub advice: Option<String>,
+}
+
+/// Who set a memory cgroup's limit.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LimitOwner {
+    /// What it is.
+    pub kind: OwnerKind,
+    /// Name of the unit, beginning of the container's id, or uid of the pod.
+    pub name: Arc<str>,
+}
+
+/// Kinds of owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OwnerKind {
+    /// A unit of systemd (MemoryMax=, MemoryHigh=).
+    Unit,
+    /// A container.
+    Container,
+    /// A pod of Kubernetes.
+    Pod,
 }
 
 /// Who grew, and by how much.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Culprit {
     /// Process id.
     pub tgid: u32,
@@ -205,8 +239,11 @@ pub struct Culprit {
     pub comm: Arc<str>,
     /// PHP pool.
     pub pool: Option<Arc<str>>,
-    /// Growth of anon + swap in the window.
+    /// Growth in the window: of anon + swap, and of shared memory that it alone maps.
     pub grown_bytes: u64,
+    /// When its present growth began, CLOCK_BOOTTIME ns; null = it is not known to grow.
+    #[serde(default)]
+    pub onset_ns: Option<u64>,
     /// Share in all growth of the scope in that window, 0 to 1.
     pub share: f64,
     /// Length of the window, s: the short one, or the time since it was first seen.
@@ -214,6 +251,9 @@ pub struct Culprit {
     /// What a PHP process did when it was last looked into.
     #[serde(default)]
     pub request: Option<Request>,
+    /// The PHP function that most of its growth was sampled in; null = no PHP, or not known.
+    #[serde(default)]
+    pub php_growth: Option<Spot>,
 }
 
 /// A kill is seldom alone.

@@ -9,6 +9,7 @@ mod growers;
 mod history;
 mod host;
 mod intern;
+mod owner;
 mod php;
 mod pools;
 mod process;
@@ -31,6 +32,7 @@ pub use rise::Rise;
 pub use roster::Exited;
 pub use scope::Scope;
 
+pub(crate) use owner::of as limit_owner;
 pub(crate) use scope::eta_s;
 
 use std::sync::Arc;
@@ -176,6 +178,13 @@ impl Model {
             .chain(process.node)
             .filter_map(|node| Scope::memcg(self, &node.cgroup.path, &node.gauge))
             .chain(Scope::host(self, &self.host_gauge))
+    }
+
+    /// The limit of one memory cgroup, or the host's (None). None = it has no limit.
+    pub fn limit(&self, path: Option<&str>) -> Option<Scope<'_>> {
+        let Some(path) = path else { return Scope::host(self, &self.host_gauge) };
+        let node = self.tree.get(self.tree.find(path)?)?;
+        Scope::memcg(self, &node.cgroup.path, &node.gauge)
     }
 
     /// All limits.

@@ -46,7 +46,7 @@ pub fn explain(seen: &Seen, limit_s: u64) -> anyhow::Result<String> {
 mod tests {
     use super::super::story::Warning;
     use super::*;
-    use crate::event::{Cascade, Culprit, OomScope, Party, ScopeKind, Verdict, Victim};
+    use crate::event::{Culprit, OomScope, Party, ScopeKind, Verdict, Victim};
 
     fn seen(culprit: Option<&str>) -> Seen {
         let comm = DemoRole::Bystander.comm();
@@ -69,7 +69,7 @@ mod tests {
             grown_bytes: 150 << 20,
             share: 1.0,
             window_s: 60.0,
-            request: None,
+            ..Culprit::default()
         });
         Seen {
             warning: Some(Warning { t_ns: 2_000_000_000, eta_s: 5.0 }),
@@ -78,11 +78,9 @@ mod tests {
                 victims: vec![victim],
                 trigger: Party { tgid: 2, start_ns: 0, comm: "x".into(), cgroup: None },
                 culprit,
-                grown_in_window: Vec::new(),
-                grown_since_seen: Vec::new(),
                 window_s: 60.0,
                 limit: OomScope { kind: ScopeKind::Memcg, cgroup: None, limit_bytes: None },
-                cascade: Cascade::default(),
+                ..Verdict::default()
             }),
         }
     }

@@ -47,7 +47,9 @@ fn culprit(name: &str) -> Culprit {
         grown_bytes: 1 << 30,
         share: 0.1 + 0.2,
         window_s: 60.0,
+        onset_ns: Some(5),
         request: look(name).request,
+        php_growth: None,
     }
 }
 
@@ -214,6 +216,13 @@ fn every_type(name: &str) -> Vec<Event> {
                 window_s: 60.0,
                 limit: scope(name),
                 cascade: Cascade { number: 2, since_s: 0.7 },
+                limit_rise_bytes: Some(7),
+                limit_set_by: Some(crate::event::LimitOwner {
+                    kind: crate::event::OwnerKind::Unit,
+                    name: name.into(),
+                }),
+                bystanders: vec![1, 2],
+                advice: Some(name.to_owned()),
             }),
         ),
         finding(
