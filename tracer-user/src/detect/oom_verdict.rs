@@ -69,6 +69,7 @@ impl OomVerdict {
                 window_s: WINDOW_S,
                 limit: oom.scope.clone(),
                 cascade,
+                next_victim: None,
             }),
         )
     }

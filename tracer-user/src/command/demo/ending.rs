@@ -83,6 +83,7 @@ mod tests {
                 window_s: 60.0,
                 limit: OomScope { kind: ScopeKind::Memcg, cgroup: None, limit_bytes: None },
                 cascade: Cascade::default(),
+                next_victim: None,
             }),
         }
     }

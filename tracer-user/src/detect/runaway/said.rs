@@ -114,5 +114,6 @@ fn evidence(model: &Model, process: &Process) -> Runaway {
         php: work.memory,
         php_growth: work.growth,
         php_missing: work.missing,
+        next_victim: None,
     }
 }

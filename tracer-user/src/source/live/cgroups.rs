@@ -136,8 +136,8 @@ impl Cgroups {
             high_bytes: limit(record.high_bytes),
             swap_usage_bytes: record.swap_usage_bytes,
             swap_max_bytes: limit(record.swap_max_bytes),
-            reclaimable_bytes: None,
-            events: None,
+            counts_memsw: self.counts_memsw(),
+            ..Cgroup::default()
         })))
     }
 }
