@@ -60,7 +60,7 @@ impl OomVerdict {
                 blame(model, oom, &cause, t_ns),
                 repeated(&cascade),
             ),
-            Evidence::OomVerdict(Verdict {
+            Evidence::OomVerdict(Box::new(Verdict {
                 victims: oom.victims.clone(),
                 trigger: oom.trigger.clone(),
                 culprit,
@@ -70,7 +70,7 @@ impl OomVerdict {
                 limit: oom.scope.clone(),
                 cascade,
                 next_victim: None,
-            }),
+            })),
         )
     }
 }

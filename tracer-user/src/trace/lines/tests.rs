@@ -231,7 +231,7 @@ fn every_type(name: &str) -> Vec<Event> {
         finding(
             name,
             FindingKind::OomVerdict,
-            Evidence::OomVerdict(Verdict {
+            Evidence::OomVerdict(Box::new(Verdict {
                 victims: vec![victim(name)],
                 trigger: party(name),
                 culprit: Some(culprit(name)),
@@ -241,7 +241,7 @@ fn every_type(name: &str) -> Vec<Event> {
                 limit: scope(name),
                 cascade: Cascade { number: 2, since_s: 0.7 },
                 next_victim: Some(next_victim(name)),
-            }),
+            })),
         ),
         finding(
             name,
