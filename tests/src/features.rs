@@ -84,6 +84,8 @@ features! {
     Thp = "thp", matches!(thp().as_deref(), Some("always" | "madvise"));
     /// The CPU is real: speed may be judged.
     RealTime = "real-time", !is_emulated();
+    /// oom_score_adj may be set below what a process began with (CAP_SYS_RESOURCE).
+    LowerAdj = "lower-adj", has_capability(24);
     /// One CPU.
     OneCpu = "one-cpu", cpus() == Some(1);
     /// Eight CPUs or more.
@@ -145,6 +147,14 @@ fn recorded(text: &str) -> Result<Vec<Feature>> {
 fn has_swap() -> bool {
     // One line for each area after the heading.
     fs::read_to_string("/proc/swaps").is_ok_and(|text| text.lines().count() > 1)
+}
+
+/// Whether this process has the capability of that number in force.
+fn has_capability(number: u32) -> bool {
+    let text = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let bits = line.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok());
+    bits.is_some_and(|bits| bits >> number & 1 == 1)
 }
 
 /// Which policy of huge pages stands in brackets; None = this kernel has none.

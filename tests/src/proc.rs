@@ -35,6 +35,21 @@ pub fn memory(tgid: u32) -> Result<Memory> {
     })
 }
 
+/// oom_score_adj, page tables and private writable mappings of a process now, bytes.
+pub fn judged(tgid: u32) -> Result<(i32, u64, u64)> {
+    let path = format!("/proc/{tgid}/oom_score_adj");
+    let adj = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let status =
+        |name| Ok::<_, anyhow::Error>(field(&format!("/proc/{tgid}/status"), name, ':')? << 10);
+    Ok((adj.trim().parse()?, status("VmPTE")?, status("VmData")?))
+}
+
+/// Sets oom_score_adj of a process.
+pub fn set_oom_score_adj(tgid: u32, adj: i32) -> Result<()> {
+    let path = format!("/proc/{tgid}/oom_score_adj");
+    fs::write(&path, adj.to_string()).with_context(|| format!("writing {adj} to {path}"))
+}
+
 /// Start of a process, CLOCK_BOOTTIME ns in ticks of 10 ms, and whether it has an address space (no
 /// kernel thread, no zombie); None = it is gone.
 pub fn start(tgid: u32) -> Option<(u64, bool)> {

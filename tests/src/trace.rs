@@ -138,7 +138,7 @@ impl Trace {
         let mut found = Vec::new();
         for (line, finding) in self.findings() {
             if let Evidence::OomVerdict(verdict) = &finding.evidence {
-                found.push((line, finding, verdict));
+                found.push((line, finding, &**verdict));
             }
         }
         found

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 use rampage::event::Growth;
 use tests::cgroup::MemoryCgroup;
 use tests::clock;
+use tests::features::Feature;
 use tests::hog::Hog;
 use tests::needs;
 use tests::proc::{self, Memory};
@@ -45,6 +46,12 @@ impl Errors {
         self.compared += 1;
         Ok(())
     }
+}
+
+/// What the OOM killer judges by beside the pages, as the last growth of `tgid` tells it.
+fn judged(trace: &Trace, tgid: u32) -> Result<(i32, u64, u64)> {
+    let seen = trace.last_growth(tgid)?;
+    Ok((seen.oom_score_adj, seen.page_table_bytes, seen.data_bytes))
 }
 
 fn pairs(seen: &Growth, truth: &Memory) -> [(&'static str, u64, u64); 4] {
@@ -101,5 +108,45 @@ fn growth_agrees_with_proc() -> Result<()> {
     assert_eq!(errors.compared, 12);
     let trace = tracer.finish()?.trace;
     assert!(trace.losses().is_empty(), "lost: {:?}", trace.losses());
+    Ok(())
+}
+
+#[test]
+fn what_the_oom_killer_judges_by_agrees_with_proc() -> Result<()> {
+    needs!(Btf);
+    const MAPPED_BYTES: u64 = 64 << 20;
+    let cgroup = MemoryCgroup::new("judged", 256 << 20)?;
+    let tracer = Tracer::watch("")?;
+    let mut hog = Hog::spawn(&cgroup, "adj:7 anon:8 wait map:64 wait touch wait exec wait")?;
+    let tgid = hog.pid();
+    let agreed = |what: &str| -> Result<(i32, u64, u64)> {
+        tracer.settle()?;
+        let (seen, truth) = (judged(&tracer.so_far()?, tgid)?, proc::judged(tgid)?);
+        println!("{what}: adj, page tables, data: rampage {seen:?}, /proc {truth:?}");
+        assert_eq!(seen, truth, "{what}");
+        Ok(seen)
+    };
+    hog.done("anon", SOON)?;
+    let (adj, page_tables, data) = agreed("at the start")?;
+    assert_eq!(adj, 7);
+    // Nothing of it moves but this.
+    let below_zero: &[i32] = if Feature::LowerAdj.is_here() { &[-1000, -17] } else { &[] };
+    for adj in [1000, 0].iter().chain(below_zero).chain(&[18]) {
+        proc::set_oom_score_adj(tgid, *adj)?;
+        assert_eq!(agreed("another adj")?, (*adj, page_tables, data));
+    }
+    hog.go()?;
+    hog.done("map", SOON)?;
+    let (_, page_tables, mapped) = agreed("mapped")?;
+    assert_eq!(mapped, data + MAPPED_BYTES);
+    hog.go()?;
+    hog.done("touch", SOON)?;
+    let (_, more_page_tables, _) = agreed("touched")?;
+    // A page of entries for each 2 MiB.
+    assert!(more_page_tables >= page_tables + 31 * 4096, "{page_tables}, {more_page_tables}");
+    hog.go()?;
+    clock::wait_for("the exec", SOON, || Ok((proc::judged(tgid)?.2 < MAPPED_BYTES).then_some(())))?;
+    let (adj, _, _) = agreed("after exec")?;
+    assert_eq!(adj, 18, "exec keeps it");
     Ok(())
 }

@@ -256,6 +256,29 @@ fn follows_a_child_that_grows_moves_and_ends() {
 }
 
 #[test]
+fn an_idle_process_that_is_offered_to_the_oom_killer_is_seen() {
+    let cgroup = TestCgroup::new("procfs-adj");
+    let idle = cgroup.below("idle");
+    let child = idle.spawn("tail -c 1M");
+    let tgid = child.tgid();
+    let mut tracer = Tracer::open();
+    let offered = |adj: i32| {
+        move |event: &Event| match event {
+            Event::Growth(growth) if growth.tgid == tgid && growth.oom_score_adj == adj => {
+                Some(*growth)
+            }
+            _ => None,
+        }
+    };
+    let before = tracer.until("first look", growth_of(tgid, 0));
+    assert!(before.page_table_bytes > 0 && before.data_bytes > 0);
+    let adj = before.oom_score_adj + 100;
+    tests::proc::set_oom_score_adj(tgid, adj).expect("oom_score_adj");
+    let after = tracer.until("another adj", offered(adj));
+    assert!(after.page_table_bytes > 0 && after.data_bytes > 0);
+}
+
+#[test]
 fn tells_fork_from_exec() {
     let cgroup = TestCgroup::new("causes");
     let mut tracer = Tracer::open();

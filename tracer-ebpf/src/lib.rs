@@ -139,8 +139,12 @@ pub struct ProcessRecord {
     pub peak_bytes: u64,
     /// EXIT: wait status (exit code << 8 | signal).
     pub exit_code: u32,
-    /// Zero.
-    pub pad: u32,
+    /// oom_score_adj.
+    pub oom_score_adj: i32,
+    /// Page tables; 0 = unknown, as at the edges of requests.
+    pub page_table_bytes: u64,
+    /// Private writable mappings, touched or not (VmData); 0 = unknown, likewise.
+    pub data_bytes: u64,
 }
 
 /// One level of the walk from the victim's memory cgroup to the root.
@@ -349,7 +353,7 @@ const _: () = {
     assert!(size_of::<Head>() == 16);
     assert!(size_of::<Task>() == 32);
     assert!(size_of::<Memory>() == 32);
-    assert!(size_of::<ProcessRecord>() == 136);
+    assert!(size_of::<ProcessRecord>() == 152);
     assert!(offset_of!(ProcessRecord, memory) == 64);
     assert!(size_of::<OomLevel>() == 56);
     assert!(size_of::<OomRecord>() == 16 + 64 + 32 + 40 + 56 * MAX_CGROUP_DEPTH);

@@ -53,6 +53,10 @@ pub struct Proc {
     pub swept_pages: [u64; 4],
     /// Minor and major faults at the last sweep.
     pub swept_faults: [u64; 2],
+    /// Private writable mappings at the last sweep, pages.
+    pub swept_data_pages: u64,
+    /// oom_score_adj at the last sweep; as wide as the rest, so that there are no gaps.
+    pub swept_oom_score_adj: i64,
     /// Stalled in reclaim, ns.
     pub stall_ns: u64,
     /// Stall at the last sweep, ns.

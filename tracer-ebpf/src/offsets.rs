@@ -38,6 +38,8 @@ macro_rules! for_each_offset {
             // percpu_counter[4] from 6.2 on, mm_rss_stat.count[4] before.
             MM_RSS_STAT: "mm_struct" ["rss_stat"];
             MM_HIWATER_RSS: "mm_struct" ["hiwater_rss"];
+            MM_PAGE_TABLES: "mm_struct" ["pgtables_bytes"];
+            MM_DATA: "mm_struct" ["data_vm"];
             CSS_SET_SUBSYS: "css_set" ["subsys"];
             CSS_CGROUP: "cgroup_subsys_state" ["cgroup"];
             CGROUP_KN: "cgroup" ["kn"];

@@ -60,6 +60,8 @@ fn try_write(seq: *mut c_void, task: u64) -> Result<(), Drop> {
     let pages = task::pages(mm)?;
     let start_ns = task::start_ns(leader)?;
     let faults = task::faults(task)?;
+    let data_pages = task::data_pages(mm)?;
+    let oom_score_adj = i64::from(task::oom_score_adj(task)?);
     let mut stall_ns = 0;
     let entry = match task::entry(tgid, start_ns) {
         Some(entry) => Some(entry),
@@ -73,7 +75,11 @@ fn try_write(seq: *mut c_void, task: u64) -> Result<(), Drop> {
         let known = unsafe { &*entry };
         stall_ns = known.stall_ns;
         let all = CONTROL.get(0).is_some_and(|mode| *mode == sweep_mode::ALL);
-        if !all && unchanged(known, &pages, &faults) {
+        if !all
+            && unchanged(known, &pages, &faults)
+            && known.swept_data_pages == data_pages
+            && known.swept_oom_score_adj == oom_score_adj
+        {
             return Ok(());
         }
     }
@@ -92,6 +98,8 @@ fn try_write(seq: *mut c_void, task: u64) -> Result<(), Drop> {
         unsafe {
             (*entry).swept_pages = pages;
             (*entry).swept_faults = faults;
+            (*entry).swept_data_pages = data_pages;
+            (*entry).swept_oom_score_adj = oom_score_adj;
             (*entry).swept_stall_ns = stall_ns;
             // The tightest limit may have moved.
             if let Ok(memcg) = memcg::of_task(task) {

@@ -1,15 +1,16 @@
 //! What the programs read of a task: identity, memory, faults.
 
 use aya_ebpf::helpers::bpf_get_current_task;
-use tracer_ebpf::{Memory, ProcessRecord, START_GRANULE_NS, Task, drop_reason};
+use tracer_ebpf::{Memory, ProcessRecord, START_GRANULE_NS, Task, drop_reason, kind};
 
 use crate::maps::{Drop, PROCS, Proc, count, head};
 use crate::memcg;
 use crate::read::{
-    CRED_UID, MM_HIWATER_RSS, MM_RSS_STAT, PAGE_SHIFT, RSS_COUNT, RSS_STRIDE, SELF_TGID,
-    SIGNAL_MAJ_FLT, SIGNAL_MAXRSS, SIGNAL_MIN_FLT, SIGNAL_THREAD_HEAD, TASK_COMM, TASK_CRED,
-    TASK_LEADER, TASK_MAJ_FLT, TASK_MIN_FLT, TASK_MM, TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL,
-    TASK_START, TASK_TGID, TASK_THREAD_NODE, at, field, field_into,
+    CRED_UID, MM_DATA, MM_HIWATER_RSS, MM_PAGE_TABLES, MM_RSS_STAT, PAGE_SHIFT, RSS_COUNT,
+    RSS_STRIDE, SELF_TGID, SIGNAL_MAJ_FLT, SIGNAL_MAXRSS, SIGNAL_MIN_FLT, SIGNAL_OOM_SCORE_ADJ,
+    SIGNAL_THREAD_HEAD, TASK_COMM, TASK_CRED, TASK_LEADER, TASK_MAJ_FLT, TASK_MIN_FLT, TASK_MM,
+    TASK_PID, TASK_REAL_PARENT, TASK_SIGNAL, TASK_START, TASK_TGID, TASK_THREAD_NODE, at, field,
+    field_into, present,
 };
 
 /// MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES: the same since 4.5.
@@ -142,6 +143,25 @@ fn peak_bytes(mm: u64, signal: u64, pages: &[u64; 4]) -> Result<u64, Drop> {
     Ok(peak << PAGE_SHIFT.load())
 }
 
+/// oom_score_adj of a process.
+#[inline(always)]
+pub fn oom_score_adj(task: u64) -> Result<i32, Drop> {
+    let signal: u64 = field(task, &TASK_SIGNAL)?;
+    Ok(i32::from(field::<i16>(signal, &SIGNAL_OOM_SCORE_ADJ)?))
+}
+
+/// Private writable mappings of an address space, touched or not, pages; 0 = unknown.
+#[inline(always)]
+pub fn data_pages(mm: u64) -> Result<u64, Drop> {
+    if mm != 0 && present(&MM_DATA) { field(mm, &MM_DATA) } else { Ok(0) }
+}
+
+/// Page tables of an address space; 0 = unknown.
+#[inline(always)]
+fn page_table_bytes(mm: u64) -> Result<u64, Drop> {
+    if mm != 0 && present(&MM_PAGE_TABLES) { field(mm, &MM_PAGE_TABLES) } else { Ok(0) }
+}
+
 /// What a record of a process is made from.
 pub struct Source {
     /// Any of its tasks.
@@ -166,6 +186,11 @@ pub fn process(kind: u32, source: &Source, to: *mut ProcessRecord) -> Result<(),
     let signal: u64 = field(task, &TASK_SIGNAL)?;
     let parent: u64 = field(leader, &TASK_REAL_PARENT)?;
     let cred: u64 = field(leader, &TASK_CRED)?;
+    // A request pays for what is read at its edges, where these are not asked for.
+    let mapped_mm = match kind {
+        kind::REQUEST_BEGIN | kind::REQUEST_END => 0,
+        _ => source.mm,
+    };
     // SAFETY: `to` is a whole record, as the verifier checks; each of its bytes is written.
     unsafe {
         (*to).head = head(kind);
@@ -179,7 +204,9 @@ pub fn process(kind: u32, source: &Source, to: *mut ProcessRecord) -> Result<(),
         (*to).stall_ns = source.stall_ns;
         (*to).peak_bytes = peak_bytes(source.mm, signal, &source.pages)?;
         (*to).exit_code = source.exit_code;
-        (*to).pad = 0;
+        (*to).oom_score_adj = oom_score_adj(task)?;
+        (*to).page_table_bytes = page_table_bytes(mapped_mm)?;
+        (*to).data_bytes = data_pages(mapped_mm)? << PAGE_SHIFT.load();
     }
     Ok(())
 }
@@ -210,6 +237,8 @@ pub fn follow(tgid: u32, start_ns: u64, memcg: u64, private_pages: u64) -> Resul
         // No size is this large: the next sweep writes it.
         swept_pages: [u64::MAX; 4],
         swept_faults: [0; 2],
+        swept_data_pages: 0,
+        swept_oom_score_adj: 0,
         stall_ns,
         swept_stall_ns: 0,
         unreported_stall_ns: 0,

@@ -67,7 +67,7 @@ impl OomVerdict {
                 repeated(&cascade),
                 advice.as_ref().map(|text| format!("; what helps: {text}")).unwrap_or_default(),
             ),
-            Evidence::OomVerdict(Verdict {
+            Evidence::OomVerdict(Box::new(Verdict {
                 victims: oom.victims.clone(),
                 trigger: oom.trigger.clone(),
                 culprit,
@@ -80,7 +80,8 @@ impl OomVerdict {
                 limit_set_by,
                 bystanders,
                 advice,
-            }),
+                next_victim: None,
+            })),
         )
     }
 }

@@ -20,6 +20,8 @@ pub struct MemInfo {
     pub swap_total_bytes: u64,
     /// SwapFree.
     pub swap_free_bytes: u64,
+    /// Shmem; None = this kernel does not tell.
+    pub shmem_bytes: Option<u64>,
 }
 
 impl MemInfo {
@@ -34,6 +36,7 @@ impl MemInfo {
                 b"MemAvailable" => available = Some(bytes),
                 b"SwapTotal" => info.swap_total_bytes = bytes,
                 b"SwapFree" => info.swap_free_bytes = bytes,
+                b"Shmem" => info.shmem_bytes = Some(bytes),
                 _ => {}
             }
         }
@@ -81,6 +84,7 @@ impl HostReader {
             limit_bytes: Some(memory.total_bytes),
             available_bytes: Some(memory.available_bytes),
             swap_free_bytes: Some(memory.swap_free_bytes),
+            shmem_bytes: memory.shmem_bytes,
             some_avg10,
             full_avg10,
         })
@@ -156,12 +160,13 @@ mod tests {
     #[test]
     fn reads_meminfo() {
         let text = b"MemTotal:  1000 kB\nMemFree: 1 kB\nMemAvailable: 400 kB\nSwapTotal: 50 kB\n\
-                     SwapFree: 20 kB\nHugePages_Total: 0\n";
+                     SwapFree: 20 kB\nShmem: 30 kB\nHugePages_Total: 0\n";
         let expected = MemInfo {
             total_bytes: 1000 << 10,
             available_bytes: 400 << 10,
             swap_total_bytes: 50 << 10,
             swap_free_bytes: 20 << 10,
+            shmem_bytes: Some(30 << 10),
         };
         assert_eq!(MemInfo::parse(text), Ok(expected));
         assert_eq!(MemInfo::parse(b"").unwrap_err().field, "MemTotal");

@@ -63,11 +63,12 @@ pub fn memory(tgid: u32) -> io::Result<Growth> {
         return Err(io::ErrorKind::NotFound.into());
     }
     let (key, faults) = (stat.key(), (stat.minor_faults, stat.major_faults));
-    Ok(growth(key, faults, &reader.status(tgid)?))
+    let status = reader.status(tgid)?;
+    Ok(growth(key, faults, &status, reader.oom_score_adj(tgid)?))
 }
 
 /// One look as an event; `faults` are minor and major ones.
-pub fn growth(key: ProcessKey, faults: (u64, u64), status: &Status) -> Growth {
+pub fn growth(key: ProcessKey, faults: (u64, u64), status: &Status, oom_score_adj: i32) -> Growth {
     Growth {
         tgid: key.tgid,
         start_ns: key.start_ns,
@@ -78,6 +79,9 @@ pub fn growth(key: ProcessKey, faults: (u64, u64), status: &Status) -> Growth {
         minor_faults: faults.0,
         major_faults: faults.1,
         stall_ns: 0,
+        oom_score_adj,
+        page_table_bytes: status.page_table_bytes,
+        data_bytes: status.data_bytes,
     }
 }
 
@@ -144,6 +148,14 @@ impl Reader {
             }
         }
         Ok(status)
+    }
+
+    /// /proc/TGID/oom_score_adj.
+    pub fn oom_score_adj(&mut self, tgid: u32) -> io::Result<i32> {
+        self.set_path(tgid, "oom_score_adj");
+        let bytes = file::read(&self.path, &mut self.buffer).map_err(gone)?;
+        let number = std::str::from_utf8(bytes).ok().and_then(|text| text.trim().parse().ok());
+        Ok(number.ok_or(super::Malformed { file: "/proc/TGID/oom_score_adj", field: "number" })?)
     }
 
     /// Path of its memory cgroup. Not found for a process whose leader is ending: v1 shows the
@@ -298,6 +310,9 @@ mod tests {
         let growth = memory(tgid).unwrap();
         assert_eq!(growth.key(), identity.key);
         assert!(growth.anon_bytes > 0 && growth.file_bytes > 0 && growth.minor_faults > 0);
+        assert!(growth.page_table_bytes > 0 && growth.data_bytes > 0);
+        let adj = fs::read_to_string("/proc/self/oom_score_adj").unwrap();
+        assert_eq!(growth.oom_score_adj.to_string(), adj.trim());
         assert!(list().unwrap().contains(&tgid));
         assert_eq!(read(u32::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);
         assert_eq!(memory(u32::MAX).unwrap_err().kind(), io::ErrorKind::NotFound);

@@ -16,6 +16,10 @@ pub struct Status {
     pub shmem_bytes: u64,
     /// VmSwap.
     pub swap_bytes: u64,
+    /// VmPTE: page tables; 0 = unknown.
+    pub page_table_bytes: u64,
+    /// VmData: private writable mappings; 0 = unknown.
+    pub data_bytes: u64,
     /// VmHWM: the highest resident set so far; 0 = unknown.
     pub peak_bytes: u64,
     /// VmRSS was there: the task has an address space.
@@ -34,6 +38,8 @@ impl Status {
                 b"RssFile" => status.file_bytes = bytes,
                 b"RssShmem" => status.shmem_bytes = bytes,
                 b"VmSwap" => status.swap_bytes = bytes,
+                b"VmPTE" => status.page_table_bytes = bytes,
+                b"VmData" => status.data_bytes = bytes,
                 b"VmHWM" => status.peak_bytes = bytes,
                 b"VmRSS" => status.has_memory = true,
                 _ => {}
@@ -66,7 +72,7 @@ mod tests {
 
     const STATUS: &[u8] = b"Name:\tphp\\nUid: 9\nUmask:\t0022\nState:\tS (sleeping)\nUid:\t33\t0\t33\t33\n\
         VmPeak:\t  250000 kB\nVmHWM:\t   90000 kB\nVmRSS:\t   80000 kB\nRssAnon:\t   50000 kB\n\
-        RssFile:\t   20000 kB\nRssShmem:\t   10000 kB\nVmSwap:\t       7 kB\nCapEff:\t000001fffeffffff\n";
+        RssFile:\t   20000 kB\nRssShmem:\t   10000 kB\nVmData:\t   70000 kB\nVmPTE:\t     320 kB\nVmSwap:\t       7 kB\nCapEff:\t000001fffeffffff\n";
 
     #[test]
     fn reads_memory_and_owner() {
@@ -76,6 +82,8 @@ mod tests {
             file_bytes: 20_000 << 10,
             shmem_bytes: 10_000 << 10,
             swap_bytes: 7 << 10,
+            page_table_bytes: 320 << 10,
+            data_bytes: 70_000 << 10,
             peak_bytes: 90_000 << 10,
             has_memory: true,
         };

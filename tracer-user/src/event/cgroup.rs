@@ -27,8 +27,22 @@ pub struct Cgroup {
     pub memsw_max_bytes: Option<u64>,
     /// File pages that can be reclaimed, whole subtree; null = not read with this event.
     pub reclaimable_bytes: Option<u64>,
+    /// Shared memory and tmpfs that is charged, whole subtree; null = not read with this event.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shmem_bytes: Option<u64>,
     /// Counters of memory.events or of v1's failcnt and oom_kill; null = not read.
     pub events: Option<CgroupEvents>,
+    /// v2 memory.oom.group: the OOM killer takes all processes of it at once. Read with `events`,
+    /// else it tells nothing.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub oom_group: bool,
+    /// v1: the OOM killer is disabled here, tasks hang at the limit instead. Read with `events`.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub oom_disabled: bool,
+}
+
+fn is_false(value: &bool) -> bool {
+    !value
 }
 
 /// Counters of a memory cgroup.
@@ -82,6 +96,9 @@ pub struct Pressure {
     pub available_bytes: Option<u64>,
     /// SwapFree; null for a cgroup.
     pub swap_free_bytes: Option<u64>,
+    /// Shmem (shared memory and tmpfs); null = not known, or a cgroup.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shmem_bytes: Option<u64>,
     /// PSI some, 10 s, percent; null = no PSI.
     pub some_avg10: Option<f64>,
     /// PSI full, 10 s, percent; null = no PSI.

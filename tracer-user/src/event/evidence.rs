@@ -54,6 +54,33 @@ pub struct Runaway {
     /// What of PHP could not be read.
     #[serde(default)]
     pub php_missing: Vec<Missing>,
+    /// Whom the OOM killer would choose at that limit now; null = nobody, or not known.
+    #[serde(default)]
+    pub next_victim: Option<NextVictim>,
+}
+
+/// Whom the OOM killer would choose if the limit were hit now, by the kernel's own rule.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct NextVictim {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Name of the leader.
+    pub comm: Arc<str>,
+    /// PHP pool.
+    #[serde(default)]
+    pub pool: Option<Arc<str>>,
+    /// What it is judged by: anon + file + shmem + swap and page tables.
+    pub used_bytes: u64,
+    /// What is added to that, in thousandths of the limit.
+    pub oom_score_adj: i32,
+    /// False = another process comes so near that, as exactly as sizes are known, it may be chosen
+    /// instead.
+    pub is_certain: bool,
+    /// The cgroup that is killed as a whole with it (memory.oom.group); null = it dies alone.
+    #[serde(default)]
+    pub group: Option<Arc<str>>,
 }
 
 /// Which memory of a process.
@@ -205,6 +232,9 @@ pub struct Verdict {
     /// One sentence on what would help; null = the numbers do not tell.
     #[serde(default)]
     pub advice: Option<String>,
+    /// Whom the OOM killer would choose next at that limit; null = nobody, or not known.
+    #[serde(default)]
+    pub next_victim: Option<NextVictim>,
 }
 
 /// Who set a memory cgroup's limit.

@@ -113,6 +113,6 @@ pub enum FindingKind {
 #[expect(missing_docs, reason = "each variant is documented at its struct")]
 pub enum Evidence {
     Runaway(Box<Runaway>),
-    OomVerdict(Verdict),
+    OomVerdict(Box<Verdict>),
     Pool(PoolDiagnosis),
 }

@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::{Cgroup, CgroupEvents, CgroupGone, CgroupMove, Pressure};
 pub use evidence::{
-    Cascade, Culprit, Diagnosis, Limit, LimitOwner, LimitSetting, MemoryKind, OwnerKind,
-    PoolDiagnosis, PoolWorker, Runaway, Spot, Verdict,
+    Cascade, Culprit, Diagnosis, Limit, LimitOwner, LimitSetting, MemoryKind, NextVictim,
+    OwnerKind, PoolDiagnosis, PoolWorker, Runaway, Spot, Verdict,
 };
 pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
 pub use header::{Config, Filters, Header, Hook, SCHEMA};
@@ -138,4 +138,15 @@ macro_rules! keyed {
         }
     )+};
 }
-keyed!(CgroupMove, Exit, Growth, look::Look, PhpGrowth, Process, RequestEdge, Stall, Victim);
+keyed!(
+    CgroupMove,
+    Exit,
+    Growth,
+    look::Look,
+    NextVictim,
+    PhpGrowth,
+    Process,
+    RequestEdge,
+    Stall,
+    Victim
+);

@@ -80,6 +80,16 @@ pub struct Growth {
     pub major_faults: u64,
     /// Time stalled in reclaim since it is traced, ns.
     pub stall_ns: u64,
+    /// How much more (or less) readily the OOM killer takes it, -1000 (never) to 1000.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub oom_score_adj: i32,
+    /// Page tables; 0 = not known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub page_table_bytes: u64,
+    /// Private writable mappings, touched or not (VmData): what it may still come to take; 0 = not
+    /// known.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub data_bytes: u64,
 }
 
 /// A process ended.
@@ -95,6 +105,10 @@ pub struct Exit {
     pub signal: Option<u32>,
     /// Highest resident set; null = unknown.
     pub peak_bytes: Option<u64>,
+}
+
+fn is_zero<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 impl Growth {

@@ -9,8 +9,15 @@ use super::btf::{Argument, Btf};
 pub type Global = (&'static str, u32);
 
 /// Fields that some kernels lack, and that the programs can do without.
-const OPTIONAL: [&str; 5] =
-    ["MM_OWNER", "MEMCG_OOM_GROUP", "MEMCG_EVENTS_LOCAL", "OC_MEMCG", "OC_CONSTRAINT"];
+const OPTIONAL: [&str; 7] = [
+    "MM_OWNER",
+    "MM_PAGE_TABLES",
+    "MM_DATA",
+    "MEMCG_OOM_GROUP",
+    "MEMCG_EVENTS_LOCAL",
+    "OC_MEMCG",
+    "OC_CONSTRAINT",
+];
 
 /// A field that is needed and not there.
 #[derive(Debug, thiserror::Error)]

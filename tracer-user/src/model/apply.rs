@@ -48,9 +48,15 @@ impl Model {
             Event::CgroupMove(moved) => self.cgroup_move(t_ns, moved),
             Event::CgroupGone(gone) => self.tree.gone(&gone.path),
             Event::Header(header) => self.header(header),
-            // The sizes of an OOM kill's victims stand in its event; they are no growth reports.
-            Event::Oom(_)
-            | Event::Stall(_)
+            Event::Oom(oom) => {
+                // The sizes of the victims are no growth reports.
+                for victim in &oom.victims {
+                    if let Some(process) = self.roster.living_mut(&victim.key()) {
+                        process.is_killed = true;
+                    }
+                }
+            }
+            Event::Stall(_)
             | Event::Signal(_)
             | Event::Finding(_)
             | Event::Lost(_)
@@ -62,6 +68,7 @@ impl Model {
     fn header(&mut self, header: &Header) {
         self.host.mem_total_bytes = header.mem_total_bytes;
         self.host.swap_total_bytes = header.swap_total_bytes;
+        self.host.page_bytes = header.page_bytes;
         self.samples = header.source == "live";
         // Polling sees a change with the next poll only.
         self.report_ns = if header.source == "procfs" { self.tick_ns } else { REPORT_NS };
@@ -186,6 +193,10 @@ impl Model {
         cgroup.swap_usage_bytes = state.swap_usage_bytes;
         cgroup.swap_max_bytes = state.swap_max_bytes.filter(|limit| *limit < NO_LIMIT);
         cgroup.reclaimable_bytes = state.reclaimable_bytes.unwrap_or(cgroup.reclaimable_bytes);
+        cgroup.shmem_bytes = state.shmem_bytes.or(cgroup.shmem_bytes);
+        if state.events.is_some() {
+            (cgroup.oom_group, cgroup.oom_disabled) = (state.oom_group, state.oom_disabled);
+        }
         cgroup.events = state.events.or(cgroup.events);
         cgroup.memsw_max_bytes = state.memsw_max_bytes.filter(|limit| *limit < NO_LIMIT);
         node.gauge.bound = bound::of(cgroup, swap_above_bytes.min(cgroup.swap_left_bytes()));
@@ -221,6 +232,7 @@ impl Model {
         }
         host.swap_free_bytes = state.swap_free_bytes.unwrap_or(host.swap_free_bytes);
         host.swap_total_bytes = host.swap_total_bytes.max(host.swap_free_bytes);
+        host.shmem_bytes = state.shmem_bytes.or(host.shmem_bytes);
         let Some(available) = state.available_bytes else { return };
         host.available_bytes = available;
         let total = host.mem_total_bytes.saturating_add(host.swap_total_bytes);

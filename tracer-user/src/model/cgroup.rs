@@ -23,8 +23,14 @@ pub struct Cgroup {
     pub memsw_max_bytes: Option<u64>,
     /// File pages that can be reclaimed, whole subtree, as last read.
     pub reclaimable_bytes: u64,
+    /// Shared memory and tmpfs that is charged, whole subtree, as last read; None = not known.
+    pub shmem_bytes: Option<u64>,
     /// Counters, as last read.
     pub events: Option<CgroupEvents>,
+    /// v2: the OOM killer takes all processes of it at once.
+    pub oom_group: bool,
+    /// v1: the OOM killer is disabled here, tasks hang at the limit instead.
+    pub oom_disabled: bool,
     /// Net growth of usage - reclaimable, bytes per second.
     pub rate_bytes_per_s: f64,
     /// PSI some over 10 s, percent.
@@ -44,7 +50,10 @@ impl Cgroup {
             swap_max_bytes: None,
             memsw_max_bytes: None,
             reclaimable_bytes: 0,
+            shmem_bytes: None,
             events: None,
+            oom_group: false,
+            oom_disabled: false,
             rate_bytes_per_s: 0.0,
             some_avg10: None,
             full_avg10: None,

@@ -11,6 +11,10 @@ pub struct Host {
     pub available_bytes: u64,
     /// SwapFree.
     pub swap_free_bytes: u64,
+    /// Shared memory and tmpfs; None = not known.
+    pub shmem_bytes: Option<u64>,
+    /// Bytes of a page.
+    pub page_bytes: u64,
     /// PSI some over 10 s, percent.
     pub some_avg10: Option<f64>,
     /// PSI full over 10 s, percent.

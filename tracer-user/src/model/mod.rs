@@ -2,6 +2,7 @@
 //! event does not depend on how many processes there are.
 
 mod apply;
+mod badness;
 mod bound;
 mod cgroup;
 mod gauge;

@@ -49,6 +49,8 @@ pub struct Process {
     pub(super) node: u32,
     pub(super) report_ms: u32,
     pub(super) baseline: Baseline,
+    /// The OOM killer has chosen it: it is on its way out.
+    pub(super) is_killed: bool,
     /// Its rate is refreshed on ticks.
     pub(super) refreshed: bool,
 }
@@ -86,6 +88,7 @@ impl Process {
             node: NO_NODE,
             report_ms: 1000,
             baseline: Baseline::Unknown,
+            is_killed: false,
             refreshed: false,
         }
     }
@@ -213,11 +216,12 @@ impl Process {
         Some(signed(bytes).saturating_sub(signed(before)))
     }
 
-    /// It runs another program: history and baseline start anew.
+    /// It runs another program: history and baseline start anew. oom_score_adj stays.
     pub(super) fn exec(&mut self, t_ns: u64) {
         let memory = &mut self.memory;
         (memory.anon_bytes, memory.file_bytes, memory.shmem_bytes, memory.swap_bytes) =
             (0, 0, 0, 0);
+        (memory.page_table_bytes, memory.data_bytes) = (0, 0);
         self.trend = None;
         self.shared_trend = None;
         self.first_seen_shared_bytes = 0;

@@ -237,8 +237,7 @@ impl Script {
             limit_bytes: Some(bytes(total)),
             available_bytes: Some(bytes(available)),
             swap_free_bytes: Some(bytes(swap_free)),
-            some_avg10: None,
-            full_avg10: None,
+            ..Pressure::default()
         }));
     }
 

@@ -369,6 +369,7 @@ impl Random {
                 swap_free_bytes: Some(self.bytes()),
                 some_avg10: Some(f64::NAN),
                 full_avg10: Some(f64::INFINITY),
+                shmem_bytes: None,
             }),
             13 => {
                 let kinds =

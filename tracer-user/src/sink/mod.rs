@@ -3,6 +3,7 @@
 
 pub mod filter;
 pub mod json;
+mod next_victim;
 pub mod plain;
 mod requests;
 pub mod table;

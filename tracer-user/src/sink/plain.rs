@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::io::{self, IsTerminal, Write};
 
 use super::filter::Filter;
-use super::{Sink, SinkError, requests};
+use super::{Sink, SinkError, next_victim, requests};
 use crate::event::{End, Event, Finding, FindingState, Lost, Severity, Stamped};
 use crate::model::{Cgroup, Forecast, Model, Process};
 use crate::text::{self, printable};
@@ -120,7 +120,7 @@ fn end_text(end: &End, findings: u64) -> String {
     )
 }
 
-/// Host, the memory cgroup closest to its limit, and who grows fastest.
+/// Host, the memory cgroup closest to its limit, who would be killed next, and who grows fastest.
 fn summary(model: &Model, filter: &Filter) -> String {
     let host = model.host();
     let mut text = if host.available_bytes == 0 {
@@ -148,6 +148,9 @@ fn summary(model: &Model, filter: &Filter) -> String {
             text::bytes(cgroup.max_bytes.unwrap_or(0)),
             short(&cgroup.path, 40)
         );
+    }
+    if let Some(words) = next_victim::words(model, filter, short) {
+        let _ = write!(text, " | {words}");
     }
     let growing = model
         .processes()
@@ -242,6 +245,20 @@ mod tests {
              23:59:59Z  LOST      12 records (ring:growth)\n\
              23:59:59Z  host memory is not known yet\n\
              23:59:59Z  end       signal: 4 events, 1 finding, 12 records lost\n"
+        );
+    }
+
+    #[test]
+    fn a_tick_says_who_would_be_killed_next() {
+        let mut script = crate::model::script::Script::new();
+        script.host(1000.0, 900.0, 0.0);
+        script.process(12, "maria\x1bdb", "/web");
+        script.size(12, 60.0);
+        script.cgroup("/web", 62.0, 64.0, None);
+        assert_eq!(
+            summary(&script.model, &Filter::default()),
+            "host   900 MiB available, swap       0 B free |  97 % of  64.0 MiB in /web | \
+             next to be killed: maria\\x1bdb (pid 12), by the limit of /web"
         );
     }
 

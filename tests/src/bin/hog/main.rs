@@ -12,6 +12,8 @@
 //! | `any:MIB[:RATE]` | the same with pages as the host's policy has it |
 //! | `shm:MIB[:RATE]` | the same in a memfd |
 //! | `file:PATH` | maps PATH shared and reads each page |
+//! | `map:MIB` | maps MIB of anonymous memory and leaves it alone |
+//! | `touch` | touches all that was mapped so |
 //! | `free` | unmaps all that this process (or thread) has mapped |
 //! | `fork { … }` | starts a child that runs the block and exits |
 //! | `thread { … }` | starts a thread that runs the block |
@@ -92,6 +94,8 @@ impl Hog {
             match name {
                 "wait" => wait_for_line(),
                 "anon" | "thp" | "any" | "shm" => self.grow(name, argument),
+                "map" => self.map_only(number(argument) as usize * (1 << 20)),
+                "touch" => self.touch(),
                 "file" => self.map_file(&word.as_bytes()["file:".len()..]),
                 "free" => self.free(),
                 "fork" => self.fork(block),
@@ -159,6 +163,26 @@ impl Hog {
                 let due = started + Duration::from_nanos(done * 1_000_000_000 / rate);
                 std::thread::sleep(due.saturating_duration_since(Instant::now()));
             }
+        }
+    }
+
+    fn map_only(&mut self, len: usize) {
+        let address: *mut libc::c_void = map(len, -1).cast();
+        // SAFETY: the range was mapped just now; refused advice changes nothing that is counted.
+        unsafe { libc::madvise(address, len, libc::MADV_NOHUGEPAGE) };
+        self.regions.push(Region { address, len, slot: Slot::Anon, touched_bytes: 0 });
+    }
+
+    fn touch(&mut self) {
+        let slot = if self.child { Slot::ChildBytes } else { Slot::Anon };
+        let counter = self.counters.slot(slot);
+        for region in self.regions.iter_mut().filter(|region| region.touched_bytes == 0) {
+            for offset in (0..region.len).step_by(PAGE_BYTES) {
+                // SAFETY: offset lies inside the mapping, which is writable and this process's own.
+                unsafe { region.address.cast::<u8>().add(offset).write_volatile(1) };
+                counter.fetch_add(PAGE_BYTES as u64, Ordering::Relaxed);
+            }
+            region.touched_bytes = region.len as u64;
         }
     }
 

@@ -116,7 +116,7 @@ impl<W: Write> Story<W> {
                 if ours(verdict.limit.cgroup.as_deref())
                     || verdict.victims.iter().any(|victim| ours(victim.cgroup.as_deref())) =>
             {
-                self.seen.verdict.get_or_insert_with(|| verdict.clone());
+                self.seen.verdict.get_or_insert_with(|| (**verdict).clone());
                 // Full: a request to end is waiting already, or the time limit ends the run.
                 let _ = self.control.try_send(Control::Quit("verdict"));
                 self.tell(t_ns, finding.severity, &format!("VERDICT {}", finding.summary))

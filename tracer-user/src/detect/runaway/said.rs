@@ -137,5 +137,6 @@ fn evidence(model: &Model, process: &Process, rise: Option<&Rise<'_>>) -> Runawa
         php: work.memory,
         php_growth: work.growth,
         php_missing: work.missing,
+        next_victim: None,
     }
 }

@@ -44,6 +44,7 @@ impl Hierarchy {
             limit_bytes: cgroup.max_bytes,
             available_bytes: None,
             swap_free_bytes: None,
+            shmem_bytes: None,
             some_avg10,
             full_avg10,
         })
@@ -79,15 +80,23 @@ impl Folder {
         let usage = usage.ok_or(Malformed { file: "memory.usage_in_bytes", field: "number" })?;
         let failcnt = self.optional("memory.failcnt").and_then(parse_limit);
         let memsw = self.optional("memory.memsw.usage_in_bytes").and_then(parse_limit);
+        let stat = self.optional("memory.stat");
+        let reclaimable_bytes = stat.and_then(reclaimable_v1);
+        let shmem_bytes = stat.and_then(shmem_v1);
+        let control = self.optional("memory.oom_control");
+        let oom_disabled =
+            control.is_some_and(|bytes| value(bytes, b"oom_kill_disable") == Some(1));
+        let events =
+            control.map(|bytes| CgroupEvents { max: failcnt.unwrap_or(0), ..oom_control(bytes) });
         Ok(Cgroup {
             usage_bytes: usage,
             max_bytes: limit(self.read("memory.limit_in_bytes")?),
             swap_usage_bytes: memsw.unwrap_or(0).saturating_sub(usage),
             memsw_max_bytes: self.optional("memory.memsw.limit_in_bytes").and_then(limit),
-            reclaimable_bytes: self.optional("memory.stat").and_then(reclaimable_v1),
-            events: self
-                .optional("memory.oom_control")
-                .map(|bytes| CgroupEvents { max: failcnt.unwrap_or(0), ..oom_control(bytes) }),
+            reclaimable_bytes,
+            shmem_bytes,
+            events,
+            oom_disabled,
             ..cgroup
         })
     }
@@ -103,6 +112,9 @@ impl Folder {
             }
             Err(error) => return Err(error),
         };
+        let stat = self.optional("memory.stat");
+        let reclaimable_bytes = stat.and_then(reclaimable_v2);
+        let shmem_bytes = stat.and_then(|stat| value(stat, b"shmem"));
         Ok(Cgroup {
             usage_bytes: usage,
             max_bytes: self.optional("memory.max").and_then(parse_limit),
@@ -112,8 +124,10 @@ impl Folder {
                 .and_then(parse_limit)
                 .unwrap_or(0),
             swap_max_bytes: self.optional("memory.swap.max").and_then(parse_limit),
-            reclaimable_bytes: self.optional("memory.stat").and_then(reclaimable_v2),
+            reclaimable_bytes,
+            shmem_bytes,
             events: self.optional("memory.events").map(events),
+            oom_group: self.optional("memory.oom.group").and_then(parse_limit) == Some(1),
             ..cgroup
         })
     }
@@ -147,10 +161,19 @@ fn reclaimable_v2(stat: &[u8]) -> Option<u64> {
     reclaimable(stat, b"", [b"file_dirty", b"file_writeback"])
 }
 
+/// v1 counts the cgroup alone as `shmem`, and with all below it as `total_shmem`.
+fn shmem_v1(stat: &[u8]) -> Option<u64> {
+    value(stat, b"total_shmem").or_else(|| value(stat, b"shmem"))
+}
+
+/// The value of a line `name value`.
+fn value(bytes: &[u8], name: &[u8]) -> Option<u64> {
+    file::key_values(bytes).find(|(key, _)| *key == name).map(|pair| pair.1)
+}
+
 /// Charge of the v2 root, which has no memory.current: what its statistics add up to.
 fn root_usage(stat: &[u8]) -> u64 {
-    let value =
-        |name: &[u8]| file::key_values(stat).find(|(key, _)| *key == name).map(|pair| pair.1);
+    let value = |name: &[u8]| value(stat, name);
     // `kernel` (5.18) contains the others.
     let kernel = value(b"kernel").unwrap_or_else(|| {
         [&b"kernel_stack"[..], b"pagetables", b"percpu", b"slab"]
@@ -219,8 +242,9 @@ mod tests {
                 ("memory.swap.max", "0\n"),
                 (
                     "memory.stat",
-                    "anon 5\nfile_dirty 10\nfile_writeback 20\ninactive_file 100\nactive_file 50\n",
+                    "anon 5\nshmem 7\nfile_dirty 10\nfile_writeback 20\ninactive_file 100\nactive_file 50\n",
                 ),
+                ("memory.oom.group", "1\n"),
                 ("memory.events", "low 1\nhigh 2\nmax 3\noom 4\noom_kill 5\noom_group_kill 6\n"),
                 (
                     "memory.pressure",
@@ -239,7 +263,10 @@ mod tests {
             swap_max_bytes: Some(0),
             memsw_max_bytes: None,
             reclaimable_bytes: Some(120),
+            shmem_bytes: Some(7),
             events: Some(CgroupEvents { high: 2, max: 3, oom: 4, oom_kill: 5, under_oom: false }),
+            oom_group: true,
+            oom_disabled: false,
         };
         assert_eq!(cgroup, expected);
         let pressure = hierarchy.pressure("/g").unwrap();
@@ -260,7 +287,7 @@ mod tests {
                 ("memory.failcnt", "12\n"),
                 (
                     "memory.stat",
-                    "inactive_file 1\ndirty 1\ntotal_dirty 10\ntotal_writeback 20\ntotal_inactive_file 100\ntotal_active_file 50\n",
+                    "inactive_file 1\ndirty 1\ntotal_dirty 10\ntotal_writeback 20\ntotal_inactive_file 100\ntotal_active_file 50\nshmem 1\ntotal_shmem 8\n",
                 ),
                 ("memory.oom_control", "oom_kill_disable 1\nunder_oom 1\noom_kill 3\n"),
             ],
@@ -272,6 +299,8 @@ mod tests {
         assert_eq!(cgroup.reclaimable_bytes, Some(120));
         let events = CgroupEvents { max: 12, oom_kill: 3, under_oom: true, ..Default::default() };
         assert_eq!(cgroup.events, Some(events));
+        assert_eq!((cgroup.shmem_bytes, shmem_v1(b"shmem 3\n")), (Some(8), Some(3)));
+        assert!(cgroup.oom_disabled && !cgroup.oom_group);
         assert!(hierarchy.pressure("/g").is_none());
     }
 

@@ -18,8 +18,13 @@ use super::{pools, processes, requests};
 
 /// Smaller terminals show one line.
 const LEAST: (u16, u16) = (40, 8);
-/// Gauges and titles are above the first row.
-const FIRST_ROW: u16 = 3;
+/// From this height on there is a line for the next victim.
+const ROOMY: u16 = 20;
+
+/// Gauges, the next victim where there is room for it, and titles are above the first row.
+fn first_row(area: Rect) -> u16 {
+    if area.height < ROOMY { 3 } else { 4 }
+}
 
 /// How many rows of a view a terminal of this size has room for.
 pub(super) fn rows_that_fit(area: Rect, subject: Subject) -> usize {
@@ -27,7 +32,7 @@ pub(super) fn rows_that_fit(area: Rect, subject: Subject) -> usize {
         return 1;
     }
     // Below them the line above the findings, the findings, the status.
-    let rows = usize::from(area.height - FIRST_ROW - 2 - findings_that_fit(area.height));
+    let rows = usize::from(area.height - first_row(area) - 2 - findings_that_fit(area.height));
     match subject {
         Subject::Processes | Subject::Pools => rows,
         // One line is for growth that belongs to no request.
@@ -53,6 +58,10 @@ pub(super) fn draw(frame: &mut Frame<'_>, view: &View, state: &State, log: &Log,
     }
     host_gauge(buffer, area, &view.host, theme);
     cgroup_gauge(buffer, area, view.worst.as_ref(), theme);
+    if area.height >= ROOMY {
+        let words = view.next_victim.as_deref().unwrap_or("next to be killed: not known");
+        put(buffer, area, 2, words, Style::new());
+    }
     let findings = findings_that_fit(area.height);
     rows(buffer, area, &view.page.rows, state, theme);
     let top = area.height - 2 - findings;
@@ -84,7 +93,7 @@ fn rows(buffer: &mut Buffer, area: Rect, rows: &Rows, state: &State, theme: Them
         Rows::Requests { rows, unattributed_bytes, looks } => {
             table::<requests::Column>(buffer, area, rows, state, theme);
             if *unattributed_bytes > 0 {
-                let y = FIRST_ROW + rows_that_fit(area, Subject::Requests) as u16;
+                let y = first_row(area) + rows_that_fit(area, Subject::Requests) as u16;
                 let bytes = bytes(*unattributed_bytes);
                 let text = format!("{bytes:>5} by PHP, seen in no request");
                 put(buffer, area, y, &text, Style::new());
@@ -98,20 +107,21 @@ fn rows(buffer: &mut Buffer, area: Rect, rows: &Rows, state: &State, theme: Them
     };
     if rows.len() == 0 {
         let text = if state.filter.is_empty() { empty } else { "no name matches" };
-        put(buffer, area, FIRST_ROW, text, Style::new());
+        put(buffer, area, first_row(area), text, Style::new());
     }
 }
 
 fn table<C: Column>(buffer: &mut Buffer, area: Rect, rows: &[C::Row], state: &State, theme: Theme) {
     let columns = place::<C>(area.width);
+    let first_row = first_row(area);
     let title = Style::new().add_modifier(Modifier::REVERSED);
-    put(buffer, area, FIRST_ROW - 1, &" ".repeat(area.width.into()), title);
+    put(buffer, area, first_row - 1, &" ".repeat(area.width.into()), title);
     for placed in &columns {
         let sorted = placed.column.sort() == Some(state.sort);
         let style = if sorted { title.add_modifier(Modifier::BOLD) } else { title };
-        cell(buffer, area, FIRST_ROW - 1, placed, placed.column.title(), style);
+        cell(buffer, area, first_row - 1, placed, placed.column.title(), style);
     }
-    for (row, y) in rows.iter().take(rows_that_fit(area, state.subject)).zip(FIRST_ROW..) {
+    for (row, y) in rows.iter().take(rows_that_fit(area, state.subject)).zip(first_row..) {
         for placed in &columns {
             let text = placed.column.cell(row, placed.width);
             cell(buffer, area, y, placed, &text, placed.column.style(row, theme));

@@ -112,6 +112,11 @@ impl Shot {
                 left_s: Some(3.2),
                 psi: Some((40.0, 22.0)),
             }),
+            next_victim: Some(
+                "next to be killed: php-fpm8.2 (pid 4194303), by the limit of \
+                 /system.slice/php8.2-fpm.service"
+                    .to_owned(),
+            ),
             page,
         };
         let mut log = Log::default();

@@ -100,7 +100,7 @@ fn pools_and_their_workers() {
 fn pools_scroll_as_a_whole_and_tell_that_they_are_paused() {
     let state = State { subject: Subject::Pools, paused: true, offset: 2, ..State::default() };
     let drawn = text(&Shot { state, ..Shot::of(120, 24) }.take());
-    assert!(drawn.contains("PAUSED  pools, lines 3-17 of 24"), "{drawn}");
+    assert!(drawn.contains("PAUSED  pools, lines 3-16 of 24"), "{drawn}");
     let state = State { subject: Subject::Requests, filter: "zzz".to_owned(), ..State::default() };
     let drawn = text(&Shot { state, ..Shot::of(80, 24) }.take());
     assert!(drawn.contains("no name matches"), "{drawn}");

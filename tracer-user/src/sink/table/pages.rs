@@ -2,6 +2,7 @@
 //! what was known when the pause began.
 
 use super::faults::MajorFaults;
+use super::quantity::clean;
 use super::read::pools::{self, PoolLine};
 use super::read::requests::Requests;
 use super::read::{Limits, candidates, gauges};
@@ -9,6 +10,7 @@ use super::state::{State, Subject};
 use super::view::{PAUSED_ROWS, Page, Row, Rows, View, choose};
 use crate::model::Model;
 use crate::sink::filter::Filter;
+use crate::sink::next_victim;
 
 /// Fills the view.
 #[derive(Debug, Default)]
@@ -39,6 +41,7 @@ impl Pages {
             view.page = self.now(model, state, state.offset, state.page);
             view.host = gauges::host(model);
             view.worst = gauges::worst_cgroup(model);
+            view.next_victim = next_victim::words(model, &self.filter, clean);
             return;
         }
         let kept = self.kept.take().unwrap_or_else(|| self.keep(model, state));

@@ -71,6 +71,8 @@ impl Row {
 pub(super) struct View {
     pub host: HostGauge,
     pub worst: Option<CgroupGauge>,
+    /// Whom the OOM killer would choose next, in words; None = not known.
+    pub next_victim: Option<String>,
     pub page: Page,
 }
 

@@ -26,6 +26,7 @@ fn host(host: &model::Host) -> Option<Event> {
             limit_bytes: Some(host.mem_total_bytes),
             available_bytes: Some(host.available_bytes),
             swap_free_bytes: Some(host.swap_free_bytes),
+            shmem_bytes: host.shmem_bytes,
             some_avg10: host.some_avg10,
             full_avg10: host.full_avg10,
         })
@@ -37,8 +38,15 @@ fn cgroup(cgroup: &model::Cgroup) -> Event {
         path: cgroup.path.clone(),
         usage_bytes: cgroup.usage_bytes,
         max_bytes: cgroup.max_bytes,
+        high_bytes: cgroup.high_bytes,
+        swap_usage_bytes: cgroup.swap_usage_bytes,
+        swap_max_bytes: cgroup.swap_max_bytes,
         reclaimable_bytes: Some(cgroup.reclaimable_bytes),
+        shmem_bytes: cgroup.shmem_bytes,
         events: cgroup.events,
+        oom_group: cgroup.oom_group,
+        oom_disabled: cgroup.oom_disabled,
+        memsw_max_bytes: cgroup.memsw_max_bytes,
         ..event::Cgroup::default()
     }))
 }

@@ -409,6 +409,9 @@ fn growth(record: &ProcessRecord) -> Growth {
         minor_faults: record.minor_faults,
         major_faults: record.major_faults,
         stall_ns: record.stall_ns,
+        oom_score_adj: record.oom_score_adj,
+        page_table_bytes: record.page_table_bytes,
+        data_bytes: record.data_bytes,
     }
 }
 

@@ -67,7 +67,8 @@ impl Unswept {
         if !status.has_memory {
             return None;
         }
-        let growth = process::growth(key, faults, &status);
+        let oom_score_adj = self.reader.oom_score_adj(tgid).ok()?;
+        let growth = process::growth(key, faults, &status, oom_score_adj);
         let before = self.last.insert(key, growth);
         let identity = match before {
             Some(_) => None,

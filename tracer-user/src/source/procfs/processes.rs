@@ -15,9 +15,9 @@ use crate::event::{CgroupMove, Event, Exit, Growth, Process, ProcessCause, Proce
 /// The command line of an old process is read again after this many looks.
 const TITLE_ROUNDS: u32 = 32;
 
-/// The cgroup of an idle process is read again after this many looks; that of one whose memory
-/// moves, at each.
-const CGROUP_ROUNDS: u32 = 4;
+/// The cgroup and oom_score_adj of an idle process are read again after this many looks; those of
+/// one whose memory moves, at each.
+const IDLE_ROUNDS: u32 = 4;
 
 /// All living processes but kernel threads and this one.
 #[derive(Debug)]
@@ -151,8 +151,9 @@ impl Processes {
             identity.cgroup = Some(intern(&mut self.cgroups, path));
         }
         let status = self.reader.status(tgid)?;
+        let oom_score_adj = self.reader.oom_score_adj(tgid)?;
         let cause = self.cause(look);
-        let memory = process::growth(look.key, look.faults, &status);
+        let memory = process::growth(look.key, look.faults, &status, oom_score_adj);
         let known = Known {
             identity,
             memory,
@@ -218,18 +219,20 @@ impl Processes {
         }
         let before = (known.memory.minor_faults, known.memory.major_faults, known.rss_pages);
         let active = before != (look.faults.0, look.faults.1, look.rss_pages);
+        if !active && known.age.wrapping_add(tgid) % IDLE_ROUNDS != 0 {
+            return Ok(());
+        }
+        let oom_score_adj = self.reader.oom_score_adj(tgid)?;
+        let mut memory = Growth { oom_score_adj, ..known.memory };
         if active {
             let status = self.reader.status(tgid)?;
             known.rss_pages = look.rss_pages;
             known.peak_bytes = known.peak_bytes.max(status.peak_bytes);
-            let memory = process::growth(look.key, look.faults, &status);
-            if memory != known.memory {
-                known.memory = memory;
-                events.push(Event::Growth(memory));
-            }
+            memory = process::growth(look.key, look.faults, &status, oom_score_adj);
         }
-        if !active && known.age.wrapping_add(tgid) % CGROUP_ROUNDS != 0 {
-            return Ok(());
+        if memory != known.memory {
+            known.memory = memory;
+            events.push(Event::Growth(memory));
         }
         let path = self.reader.cgroup_changed(tgid, known.identity.cgroup.as_deref());
         if let Ok(Some(path)) = path {

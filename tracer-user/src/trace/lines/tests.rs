@@ -53,6 +53,19 @@ fn culprit(name: &str) -> Culprit {
     }
 }
 
+fn next_victim(name: &str) -> NextVictim {
+    NextVictim {
+        tgid: 9,
+        start_ns: 90_000_000,
+        comm: name.into(),
+        pool: Some(name.into()),
+        used_bytes: u64::MAX,
+        oom_score_adj: -999,
+        is_certain: true,
+        group: Some(name.into()),
+    }
+}
+
 fn scope(name: &str) -> OomScope {
     OomScope { kind: ScopeKind::Memcg, cgroup: Some(name.into()), limit_bytes: Some(1 << 28) }
 }
@@ -148,10 +161,20 @@ fn every_type(name: &str) -> Vec<Event> {
             cause: ProcessCause::Exec,
         }),
         Event::Growth(Growth { tgid: u32::MAX, anon_bytes: u64::MAX, ..Growth::default() }),
+        Event::Growth(Growth {
+            oom_score_adj: -1000,
+            page_table_bytes: 4096,
+            data_bytes: u64::MAX,
+            ..Growth::default()
+        }),
         Event::Cgroup(Box::new(Cgroup {
             path: text.clone(),
             max_bytes: Some(u64::MAX),
+            shmem_bytes: Some(1),
             events: Some(CgroupEvents { under_oom: true, ..CgroupEvents::default() }),
+            oom_group: true,
+            oom_disabled: true,
+            memsw_max_bytes: Some(8),
             ..Cgroup::default()
         })),
         Event::CgroupMove(CgroupMove { tgid: 1, start_ns: 2, from: None, to: text.clone() }),
@@ -161,6 +184,7 @@ fn every_type(name: &str) -> Vec<Event> {
             scope: text.clone(),
             some_avg10: Some(0.1 + 0.2),
             full_avg10: Some(99.999_999_999_999_99),
+            shmem_bytes: Some(0),
             ..Pressure::default()
         }),
         Event::Stall(Stall {
@@ -201,13 +225,14 @@ fn every_type(name: &str) -> Vec<Event> {
                 share: 2.0 / 3.0,
                 limit,
                 eta_s: 1e-9,
+                next_victim: Some(next_victim(name)),
                 ..Runaway::default()
             })),
         ),
         finding(
             name,
             FindingKind::OomVerdict,
-            Evidence::OomVerdict(Verdict {
+            Evidence::OomVerdict(Box::new(Verdict {
                 victims: vec![victim(name)],
                 trigger: party(name),
                 culprit: Some(culprit(name)),
@@ -217,13 +242,11 @@ fn every_type(name: &str) -> Vec<Event> {
                 limit: scope(name),
                 cascade: Cascade { number: 2, since_s: 0.7 },
                 limit_rise_bytes: Some(7),
-                limit_set_by: Some(crate::event::LimitOwner {
-                    kind: crate::event::OwnerKind::Unit,
-                    name: name.into(),
-                }),
+                limit_set_by: Some(LimitOwner { kind: OwnerKind::Unit, name: name.into() }),
                 bystanders: vec![1, 2],
                 advice: Some(name.to_owned()),
-            }),
+                next_victim: Some(next_victim(name)),
+            })),
         ),
         finding(
             name,
@@ -310,6 +333,21 @@ fn unknown_types_and_fields_are_passed_over() {
     let line = br#"{"type":"tick","t":3,"time":"2026-01-01T01:00:00+01:00","more":{"x":[]}}"#;
     let at = decode(line).unwrap();
     assert_eq!((at.event, at.wall_ns), (Event::Tick(Tick {}), 1_767_225_600_000_000_000));
+}
+
+#[test]
+fn what_older_traces_lack_is_not_known_and_what_is_not_known_is_not_written() {
+    let lines = [
+        r#"{"type":"growth","t":3,"time":"2026-01-01T00:00:00.000000000Z","tgid":1,"start_ns":2,"anon_bytes":3,"file_bytes":4,"shmem_bytes":5,"swap_bytes":6,"minor_faults":7,"major_faults":8,"stall_ns":9}"#,
+        r#"{"type":"cgroup","t":3,"time":"2026-01-01T00:00:00.000000000Z","id":1,"path":"/a","usage_bytes":2,"max_bytes":3,"high_bytes":null,"swap_usage_bytes":0,"swap_max_bytes":null,"reclaimable_bytes":null,"events":null}"#,
+        r#"{"type":"pressure","t":3,"time":"2026-01-01T00:00:00.000000000Z","scope":"host","used_bytes":1,"limit_bytes":2,"available_bytes":3,"swap_free_bytes":4,"some_avg10":null,"full_avg10":null}"#,
+    ];
+    let value = |line: &[u8]| serde_json::from_slice::<serde_json::Value>(line).unwrap();
+    for line in lines {
+        let mut again = Vec::new();
+        encode(&decode(line.as_bytes()).unwrap(), &mut again).unwrap();
+        assert_eq!(value(&again), value(line.as_bytes()));
+    }
 }
 
 #[test]
