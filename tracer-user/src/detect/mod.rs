@@ -4,6 +4,7 @@
 
 mod attribution;
 mod cascade;
+mod killed;
 mod ledger;
 mod oom_verdict;
 mod pool;
@@ -25,6 +26,8 @@ pub trait Detector {
 /// Every detector, for the settings of this trace.
 pub fn all(config: &Config) -> Vec<Box<dyn Detector>> {
     vec![
+        // Before those that close their findings at an exit: it asks whom they are about.
+        Box::new(killed::KilledDetector::new(config)),
         Box::new(runaway::RunawayDetector::new(config)),
         Box::new(oom_verdict::OomVerdict::default()),
         Box::new(pool::PoolDetector::new(config)),

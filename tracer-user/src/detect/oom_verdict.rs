@@ -111,7 +111,7 @@ fn common_ancestor(model: &Model, oom: &Oom) -> Option<Arc<str>> {
     let cgroup = |key: &ProcessKey| model.living_or_exited(key).and_then(|p| p.cgroup.clone());
     let victim = oom.victims.first()?;
     let path = victim.cgroup.clone().or_else(|| cgroup(&victim.key()))?;
-    let trigger = oom.trigger.cgroup.clone().or_else(|| cgroup(&trigger_key(&oom.trigger)));
+    let trigger = oom.trigger.cgroup.clone().or_else(|| cgroup(&oom.trigger.key()));
     let Some(trigger) = trigger else { return Some(path) };
     let mut common = &*path;
     while !is_below(&trigger, common) {
@@ -121,10 +121,6 @@ fn common_ancestor(model: &Model, oom: &Oom) -> Option<Arc<str>> {
         };
     }
     Some(Arc::from(common))
-}
-
-fn trigger_key(trigger: &Party) -> ProcessKey {
-    ProcessKey { tgid: trigger.tgid, start_ns: trigger.start_ns }
 }
 
 fn subject(model: &Model, culprit: &Culprit) -> Subject {
@@ -161,7 +157,7 @@ fn victims(oom: &Oom) -> String {
 }
 
 fn party(model: &Model, party: &Party) -> String {
-    let known = model.living_or_exited(&trigger_key(party));
+    let known = model.living_or_exited(&party.key());
     let pool = known.and_then(sentence::pool);
     sentence::named(&party.comm, pool.as_deref(), party.tgid)
 }

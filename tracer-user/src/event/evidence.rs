@@ -187,3 +187,46 @@ pub struct Cascade {
     /// Time since the first of them, s.
     pub since_s: f64,
 }
+
+/// Evidence of a `killed` finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Killed {
+    /// What kind of sender.
+    pub by: KilledBy,
+    /// The signal that ended it: 9, or 15, also when it handled that and exited by itself.
+    pub signal: u32,
+    /// Who sent it; null = the kernel, or not seen.
+    pub sender: Option<Party>,
+    /// Anon + swap when it ended.
+    pub used_bytes: u64,
+    /// Highest resident set; null = unknown.
+    pub peak_bytes: Option<u64>,
+    /// The request that it was in, with the time in it until the signal; null = none, or not read.
+    #[serde(default)]
+    pub request: Option<Request>,
+    /// From the first SIGTERM until the end, s; null = no SIGTERM was seen.
+    #[serde(default)]
+    pub term_s: Option<f64>,
+}
+
+/// Kinds of sender. The OOM killer is none of them: its kills have a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KilledBy {
+    /// FPM's master, because a request took longer than request_terminate_timeout.
+    FpmTimeout,
+    /// systemd, of the host or of a user's session.
+    Systemd,
+    /// systemd-oomd, because of memory pressure.
+    SystemdOomd,
+    /// earlyoom, because of memory pressure.
+    Earlyoom,
+    /// Somebody at a shell, or a script in one.
+    Shell,
+    /// Another process.
+    Process,
+    /// The kernel on its own account, without an OOM kill.
+    Kernel,
+    /// No signal was seen.
+    Unknown,
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ProcessKey;
-use super::evidence::{PoolDiagnosis, Runaway, Verdict};
+use super::evidence::{Killed, PoolDiagnosis, Runaway, Verdict};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,6 +105,8 @@ pub enum FindingKind {
     Leak,
     /// Who caused an OOM kill.
     OomVerdict,
+    /// Who ended a process that matters.
+    Killed,
 }
 
 /// What a finding rests on, by its kind.
@@ -115,4 +117,5 @@ pub enum Evidence {
     Runaway(Box<Runaway>),
     OomVerdict(Verdict),
     Pool(PoolDiagnosis),
+    Killed(Box<Killed>),
 }

@@ -21,7 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::{Cgroup, CgroupEvents, CgroupGone, CgroupMove, Pressure};
 pub use evidence::{
-    Cascade, Culprit, Diagnosis, Limit, PoolDiagnosis, PoolWorker, Runaway, Spot, Verdict,
+    Cascade, Culprit, Diagnosis, Killed, KilledBy, Limit, PoolDiagnosis, PoolWorker, Runaway, Spot,
+    Verdict,
 };
 pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
 pub use header::{Config, Filters, Header, Hook, SCHEMA};
@@ -137,4 +138,4 @@ macro_rules! keyed {
         }
     )+};
 }
-keyed!(CgroupMove, Exit, Growth, look::Look, PhpGrowth, Process, RequestEdge, Stall, Victim);
+keyed!(CgroupMove, Exit, Growth, look::Look, Party, PhpGrowth, Process, RequestEdge, Stall, Victim);

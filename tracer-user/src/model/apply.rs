@@ -139,6 +139,9 @@ impl Model {
         if is_exec || state.cmdline.is_some() {
             process.cmdline = state.cmdline.as_ref().map(|text| names.get(text));
         }
+        if is_exec || state.exe.is_some() {
+            process.exe = state.exe.as_ref().map(|text| names.get(text));
+        }
         let before = PoolKey::of(process);
         process.php = state.php.as_ref().map(|php| event::Php {
             sapi: names.get(&php.sapi),

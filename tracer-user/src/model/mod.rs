@@ -130,6 +130,11 @@ impl Model {
         }
     }
 
+    /// The living process of a tgid, whenever it started.
+    pub fn by_tgid(&self, tgid: u32) -> Option<&Process> {
+        self.roster.by_tgid(tgid)
+    }
+
     /// A process that ended within the last two minutes.
     pub fn exited(&self, key: &ProcessKey) -> Option<&Exited> {
         self.roster.exited(key)

@@ -7,8 +7,8 @@ use crate::detect::{self, Detector, Ledger};
 use crate::event::look::{Activity, Frame, Look, Request};
 use crate::event::{
     Cgroup, Config, Event, Exit, Finding, FindingKind, FindingState, Growth, Header, Oom, OomScope,
-    Party, Php, PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Stamped, Tick,
-    Victim,
+    Party, Php, PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Signal, Stamped,
+    Tick, Victim,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -120,6 +120,22 @@ impl Script {
         self.state(tgid, comm, Some(cgroup), ProcessCause::Found);
     }
 
+    /// A process of which parent and program are known.
+    pub fn program(&mut self, parent: u32, tgid: u32, comm: &str, exe: &str) {
+        self.feed(Event::Process(Process {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            ppid: parent,
+            comm: Arc::from(comm),
+            cmdline: None,
+            exe: Some(Arc::from(exe)),
+            uid: 0,
+            cgroup: None,
+            php: None,
+            cause: ProcessCause::Found,
+        }));
+    }
+
     pub fn worker(&mut self, tgid: u32, pool: &str, cgroup: &str) {
         self.feed(Event::Process(Process {
             tgid,
@@ -188,13 +204,38 @@ impl Script {
     }
 
     pub fn exit(&mut self, tgid: u32) {
-        self.feed(Event::Exit(Exit {
-            tgid,
-            start_ns: key(tgid).start_ns,
-            code: Some(0),
-            signal: None,
-            peak_bytes: None,
-        }));
+        self.ended(tgid, Some(0), None);
+    }
+
+    /// It ended by a signal.
+    pub fn exit_by(&mut self, tgid: u32, signal: u32) {
+        self.ended(tgid, None, Some(signal));
+    }
+
+    fn ended(&mut self, tgid: u32, code: Option<u32>, signal: Option<u32>) {
+        let start_ns = key(tgid).start_ns;
+        self.feed(Event::Exit(Exit { tgid, start_ns, code, signal, peak_bytes: None }));
+    }
+
+    /// `sender` sends a signal, under the name that it has in the model.
+    pub fn signal(&mut self, sender: u32, target: u32, signal: u32) {
+        self.sent(sender, target, signal, false);
+    }
+
+    /// The kernel does, while somebody runs.
+    pub fn signal_from_kernel(&mut self, target: u32, signal: u32) {
+        self.sent(1, target, signal, true);
+    }
+
+    fn sent(&mut self, sender: u32, target: u32, signal: u32, from_kernel: bool) {
+        let (sender, target) = (self.party(sender), self.party(target));
+        self.feed(Event::Signal(Box::new(Signal { signal, sender, target, from_kernel })));
+    }
+
+    fn party(&self, tgid: u32) -> Party {
+        let process = self.model.living_or_exited(&key(tgid));
+        let comm = process.map_or_else(|| Arc::from("gone"), |process| Arc::clone(&process.comm));
+        Party { tgid, start_ns: key(tgid).start_ns, comm, cgroup: None }
     }
 
     pub fn cgroup(&mut self, path: &str, usage: f64, max: f64, reclaimable: Option<f64>) {
@@ -235,12 +276,8 @@ impl Script {
 
     pub fn oom(&mut self, scope: OomScope, trigger: u32, victims: Vec<Victim>) -> Finding {
         let process = self.model.living_or_exited(&key(trigger));
-        let trigger = Party {
-            tgid: trigger,
-            start_ns: key(trigger).start_ns,
-            comm: process.map_or_else(|| Arc::from("gone"), |process| Arc::clone(&process.comm)),
-            cgroup: process.and_then(|process| process.cgroup.clone()),
-        };
+        let cgroup = process.and_then(|process| process.cgroup.clone());
+        let trigger = Party { cgroup, ..self.party(trigger) };
         let before = self.findings.len();
         self.feed(Event::Oom(Box::new(Oom { scope, trigger, victims })));
         let verdicts: Vec<_> = self.findings[before..]

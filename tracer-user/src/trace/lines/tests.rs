@@ -239,6 +239,19 @@ fn every_type(name: &str) -> Vec<Event> {
                 max_requests: Some(7),
             }),
         ),
+        finding(
+            name,
+            FindingKind::Killed,
+            Evidence::Killed(Box::new(Killed {
+                by: KilledBy::SystemdOomd,
+                signal: 9,
+                sender: Some(party(name)),
+                used_bytes: 1,
+                peak_bytes: None,
+                request: look(name).request,
+                term_s: Some(0.1 + 0.2),
+            })),
+        ),
         Event::Lost(Lost { source: text, records: 4 }),
         Event::End(End { reason: owned, events: 5, lost: 6 }),
     ]
