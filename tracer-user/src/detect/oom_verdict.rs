@@ -7,7 +7,7 @@ mod tests;
 use std::sync::Arc;
 
 use super::attribution::{Attribution, Cause, WINDOW_S};
-use super::cascade::Cascades;
+use super::cascade::{self, Cascades, Kill};
 use super::{Detector, Ledger, sentence, work};
 use crate::event::{
     Cascade, Culprit, Event, Evidence, Finding, FindingKind, Oom, Party, ProcessKey, ScopeKind,
@@ -32,18 +32,26 @@ struct Place {
 
 impl Detector for OomVerdict {
     fn observe(&mut self, model: &Model, at: &Stamped, ledger: &mut Ledger) {
-        if let Event::Oom(oom) = &at.event {
-            ledger.happened(self.judge(model, oom, at.t_ns));
+        match &at.event {
+            Event::Oom(oom) => {
+                let place = Place::of(model, oom);
+                ledger.happened(self.judge(model, oom, &place, at.t_ns));
+                let words = place.words(oom);
+                let place = cascade::Place { root: place.root.as_ref(), words: &words };
+                self.cascades.tell(model, oom, &place, ledger);
+            }
+            Event::Tick(_) => self.cascades.close(model.now_ns(), ledger),
+            _ => {}
         }
     }
 }
 
 impl OomVerdict {
-    fn judge(&mut self, model: &Model, oom: &Oom, t_ns: u64) -> Finding {
-        let place = Place::of(model, oom);
+    fn judge(&mut self, model: &Model, oom: &Oom, place: &Place, t_ns: u64) -> Finding {
         let attribution = Attribution::new(model, oom, place.root.as_deref(), t_ns);
         let cause = attribution.cause();
-        let cascade = self.cascades.count(&oom.scope, place.root.as_ref(), t_ns);
+        let kill = Kill::new(model, oom, &cause, t_ns);
+        let cascade = self.cascades.count(&oom.scope, place.root.as_ref(), kill);
         let culprit = match &cause {
             Cause::Process(culprit) => Some(culprit.clone()),
             _ => None,

@@ -230,3 +230,70 @@ pub enum KilledBy {
     /// No signal was seen.
     Unknown,
 }
+
+/// Evidence of a `cascade` finding: OOM kills at one limit within ten minutes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// The last kills, the latest first, at most twenty.
+    pub kills: Vec<SeriesKill>,
+    /// How many in all.
+    pub number: u32,
+    /// Time since the first of them, s.
+    pub since_s: f64,
+    /// The limit that is hit.
+    pub limit: OomScope,
+    /// Who starts anew what was killed; null = nobody was seen to.
+    pub respawned_by: Option<Party>,
+    /// What most of the kills that are shown have in common; null = nothing.
+    pub cause: Option<SeriesCause>,
+    /// What would stop it.
+    pub advice: String,
+}
+
+/// One kill of a series.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeriesKill {
+    /// How long ago, s.
+    pub before_s: f64,
+    /// Who was killed, at most five.
+    pub victims: Vec<SeriesVictim>,
+    /// Whom its verdict names; null = no single culprit.
+    pub culprit: Option<SeriesCulprit>,
+}
+
+/// A victim of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesVictim {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Name of the leader.
+    pub comm: Arc<str>,
+}
+
+/// A culprit of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesCulprit {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Name of the leader.
+    pub comm: Arc<str>,
+    /// PHP pool.
+    pub pool: Option<Arc<str>>,
+}
+
+/// What kills have in common: the narrowest of these that is not null is the cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesCause {
+    /// The same kind of request: `GET /orders/{n}/export`, or the script.
+    pub request: Option<Arc<str>>,
+    /// The same PHP pool.
+    pub pool: Option<Arc<str>>,
+    /// The same program.
+    pub comm: Option<Arc<str>>,
+    /// In so many kills.
+    pub kills: usize,
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ProcessKey;
-use super::evidence::{Killed, PoolDiagnosis, Runaway, Verdict};
+use super::evidence::{Killed, PoolDiagnosis, Runaway, Series, Verdict};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -107,6 +107,8 @@ pub enum FindingKind {
     OomVerdict,
     /// Who ended a process that matters.
     Killed,
+    /// OOM kills follow each other at one limit.
+    Cascade,
 }
 
 /// What a finding rests on, by its kind.
@@ -118,4 +120,5 @@ pub enum Evidence {
     OomVerdict(Verdict),
     Pool(PoolDiagnosis),
     Killed(Box<Killed>),
+    Cascade(Box<Series>),
 }

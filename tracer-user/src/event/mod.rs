@@ -21,8 +21,8 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::{Cgroup, CgroupEvents, CgroupGone, CgroupMove, Pressure};
 pub use evidence::{
-    Cascade, Culprit, Diagnosis, Killed, KilledBy, Limit, PoolDiagnosis, PoolWorker, Runaway, Spot,
-    Verdict,
+    Cascade, Culprit, Diagnosis, Killed, KilledBy, Limit, PoolDiagnosis, PoolWorker, Runaway,
+    Series, SeriesCause, SeriesCulprit, SeriesKill, SeriesVictim, Spot, Verdict,
 };
 pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
 pub use header::{Config, Filters, Header, Hook, SCHEMA};

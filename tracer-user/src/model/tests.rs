@@ -421,7 +421,7 @@ impl Random {
 
 #[test]
 fn events_that_make_no_sense_do_no_harm() {
-    let mut kinds = [0; 4];
+    let mut kinds = [0; 5];
     for seed in 1..=60 {
         let mut random = Random(seed * 0x9e37_79b9);
         let mut script = Script::new();
@@ -463,12 +463,16 @@ fn events_that_make_no_sense_do_no_harm() {
                     .collect(),
                 Evidence::Pool(e) => e.leak_bytes_per_request.into_iter().collect(),
                 Evidence::Killed(e) => e.term_s.into_iter().collect(),
+                Evidence::Cascade(e) => {
+                    e.kills.iter().map(|kill| kill.before_s).chain([e.since_s]).collect()
+                }
             };
             kinds[match finding.evidence {
                 Evidence::Runaway(_) => 0,
                 Evidence::OomVerdict(_) => 1,
                 Evidence::Pool(_) => 2,
                 Evidence::Killed(_) => 3,
+                Evidence::Cascade(_) => 4,
             }] += 1;
             assert!(numbers.iter().all(|n| n.is_finite() && *n >= 0.0), "{finding:?}");
             assert!(!finding.summary.chars().any(|c| c.is_control() || c == '\u{202e}'));

@@ -252,6 +252,28 @@ fn every_type(name: &str) -> Vec<Event> {
                 term_s: Some(0.1 + 0.2),
             })),
         ),
+        finding(
+            name,
+            FindingKind::Cascade,
+            Evidence::Cascade(Box::new(Series {
+                kills: vec![SeriesKill {
+                    before_s: 0.1 + 0.2,
+                    victims: vec![SeriesVictim { tgid: 1, start_ns: 2, comm: text.clone() }],
+                    culprit: Some(SeriesCulprit {
+                        tgid: 1,
+                        start_ns: 2,
+                        comm: text.clone(),
+                        pool: Some(text.clone()),
+                    }),
+                }],
+                number: 2,
+                since_s: 0.7,
+                limit: scope(name),
+                respawned_by: Some(party(name)),
+                cause: Some(SeriesCause { request: Some(text.clone()), ..SeriesCause::default() }),
+                advice: owned.clone(),
+            })),
+        ),
         Event::Lost(Lost { source: text, records: 4 }),
         Event::End(End { reason: owned, events: 5, lost: 6 }),
     ]
