@@ -8,6 +8,7 @@ mod killed;
 mod ledger;
 mod oom_verdict;
 mod pool;
+mod pressure;
 mod runaway;
 mod sentence;
 mod work;
@@ -31,5 +32,6 @@ pub fn all(config: &Config) -> Vec<Box<dyn Detector>> {
         Box::new(runaway::RunawayDetector::new(config)),
         Box::new(oom_verdict::OomVerdict::default()),
         Box::new(pool::PoolDetector::new(config)),
+        Box::new(pressure::PressureDetector::new(config)),
     ]
 }

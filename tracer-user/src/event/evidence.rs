@@ -297,3 +297,56 @@ pub struct SeriesCause {
     /// In so many kills.
     pub kills: usize,
 }
+
+/// Evidence of a `pressure` finding: processes wait for memory instead of working.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LostWork {
+    /// How it is lost.
+    pub form: LostForm,
+    /// The limit. Of the host: MemTotal, and what is available of it.
+    pub limit: Limit,
+    /// Time that all its processes waited in reclaim per second, over ten seconds: 1 = one of them
+    /// did nothing else; of several it may be more.
+    pub stall_share: f64,
+    /// PSI some, 10 s, percent; null = no PSI.
+    pub some_avg10: Option<f64>,
+    /// PSI full, 10 s, percent; null = no PSI.
+    pub full_avg10: Option<f64>,
+    /// Who grows, the fastest first, at most five.
+    pub growers: Vec<Waiting>,
+    /// Who waits, the longest first, at most five.
+    pub waiters: Vec<Waiting>,
+    /// Who holds most.
+    pub largest: Option<Waiting>,
+}
+
+/// How work is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LostForm {
+    /// Processes wait in reclaim.
+    Stalled,
+    /// The same because of memory.high, which slows them down.
+    Throttled,
+    /// Tasks hang for ever: the limit is reached and its OOM killer disabled (v1).
+    Hung,
+}
+
+/// A process at a limit under pressure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Name of the leader.
+    pub comm: Arc<str>,
+    /// PHP pool.
+    pub pool: Option<Arc<str>>,
+    /// Anon + swap.
+    pub used_bytes: u64,
+    /// Growth.
+    pub rate_bytes_per_s: f64,
+    /// Time that it waited per second, over ten seconds; 0 = not among those who wait most.
+    pub stall_share: f64,
+}

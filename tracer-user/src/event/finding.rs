@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ProcessKey;
-use super::evidence::{Killed, PoolDiagnosis, Runaway, Series, Verdict};
+use super::evidence::{Killed, LostWork, PoolDiagnosis, Runaway, Series, Verdict};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -109,6 +109,8 @@ pub enum FindingKind {
     Killed,
     /// OOM kills follow each other at one limit.
     Cascade,
+    /// Work is being lost: processes wait for memory.
+    Pressure,
 }
 
 /// What a finding rests on, by its kind.
@@ -121,4 +123,5 @@ pub enum Evidence {
     Pool(PoolDiagnosis),
     Killed(Box<Killed>),
     Cascade(Box<Series>),
+    Pressure(Box<LostWork>),
 }

@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::{Cgroup, CgroupEvents, CgroupGone, CgroupMove, Pressure};
 pub use evidence::{
-    Cascade, Culprit, Diagnosis, Killed, KilledBy, Limit, PoolDiagnosis, PoolWorker, Runaway,
-    Series, SeriesCause, SeriesCulprit, SeriesKill, SeriesVictim, Spot, Verdict,
+    Cascade, Culprit, Diagnosis, Killed, KilledBy, Limit, LostForm, LostWork, PoolDiagnosis,
+    PoolWorker, Runaway, Series, SeriesCause, SeriesCulprit, SeriesKill, SeriesVictim, Spot,
+    Verdict, Waiting,
 };
 pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
 pub use header::{Config, Filters, Header, Hook, SCHEMA};

@@ -10,7 +10,7 @@ use super::{Model, REPORT_NS};
 use crate::event::look::Look;
 use crate::event::{
     self, CgroupMove, Event, Growth, Header, Pressure, ProcessCause, ProcessKey, RequestEdge,
-    Stamped,
+    Stall, StallKind, Stamped,
 };
 
 /// Rates of silent processes and cgroups are refreshed this often at most, ns.
@@ -44,12 +44,12 @@ impl Model {
             }
             Event::Tick(_) => self.tick(),
             Event::Pressure(pressure) => self.pressure(t_ns, pressure),
+            Event::Stall(stall) => self.stall(t_ns, stall),
             Event::CgroupMove(moved) => self.cgroup_move(t_ns, moved),
             Event::CgroupGone(gone) => self.tree.gone(&gone.path),
             Event::Header(header) => self.header(header),
             // The sizes of an OOM kill's victims stand in its event; they are no growth reports.
             Event::Oom(_)
-            | Event::Stall(_)
             | Event::Signal(_)
             | Event::Finding(_)
             | Event::Lost(_)
@@ -186,6 +186,11 @@ impl Model {
         cgroup.swap_usage_bytes = state.swap_usage_bytes;
         cgroup.swap_max_bytes = state.swap_max_bytes.filter(|limit| *limit < NO_LIMIT);
         cgroup.reclaimable_bytes = state.reclaimable_bytes.unwrap_or(cgroup.reclaimable_bytes);
+        if let (Some(before), Some(now)) = (cgroup.events, state.events)
+            && now.high > before.high
+        {
+            cgroup.throttled_ns = Some(t_ns);
+        }
         cgroup.events = state.events.or(cgroup.events);
         node.gauge.limit_bytes = cgroup.max_bytes;
         node.gauge.sample(t_ns, state.usage_bytes, state.reclaimable_bytes, tick_ns);
@@ -220,6 +225,26 @@ impl Model {
         gauge.limit_bytes = (total > 0).then_some(total);
         gauge.sample(t_ns, total.saturating_sub(left), Some(0), self.tick_ns);
         host.rate_bytes_per_s = gauge.rate(t_ns, self.tick_ns);
+    }
+
+    /// Waiting at a cgroup's limit counts for all limits above it, too: which of them it was is not
+    /// told. The host's shortage is another one.
+    fn stall(&mut self, t_ns: u64, stall: &Stall) {
+        let key = stall.key();
+        let add = |gauge: &mut Gauge| {
+            gauge.stalls.get_or_insert_default().add(key, t_ns, stall.duration_ns);
+        };
+        if stall.kind == StallKind::Direct {
+            return add(&mut self.host_gauge);
+        }
+        let known = self.process(&key).map(|process| process.node).filter(|at| *at != NO_NODE);
+        let told = || self.tree.find(stall.cgroup.as_ref()?);
+        let Some(at) = known.or_else(told) else { return };
+        self.tree.for_chain(at, |node| {
+            if node.cgroup.max_bytes.is_some() || node.cgroup.high_bytes.is_some() {
+                add(&mut node.gauge);
+            }
+        });
     }
 
     /// Rates of those who fell silent fade, and the long dead are forgotten. Each process that is

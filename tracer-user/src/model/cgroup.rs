@@ -23,6 +23,8 @@ pub struct Cgroup {
     pub reclaimable_bytes: u64,
     /// Counters, as last read.
     pub events: Option<CgroupEvents>,
+    /// When memory.high was last seen to have slowed somebody down, ns.
+    pub throttled_ns: Option<u64>,
     /// Net growth of usage - reclaimable, bytes per second.
     pub rate_bytes_per_s: f64,
     /// PSI some over 10 s, percent.
@@ -42,6 +44,7 @@ impl Cgroup {
             swap_max_bytes: None,
             reclaimable_bytes: 0,
             events: None,
+            throttled_ns: None,
             rate_bytes_per_s: 0.0,
             some_avg10: None,
             full_avg10: None,

@@ -2,6 +2,7 @@
 //! its processes, and who grows most below it.
 
 use super::growers::Growers;
+use super::stalls::Stalls;
 use super::trend::{NOISE_BYTES, Trend, per_second};
 
 /// A reading of reclaimable memory is believed for this long, ns.
@@ -14,6 +15,8 @@ pub(super) struct Gauge {
     pub limit_bytes: Option<u64>,
     /// Who grows below it.
     pub growers: Growers,
+    /// Waiting for it; None = nobody ever waited.
+    pub stalls: Option<Box<Stalls>>,
     sampled: bool,
     consumed: Sample,
     /// Charge, an upper bound of what is consumed, sampled more often.

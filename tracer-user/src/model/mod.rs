@@ -15,6 +15,8 @@ mod roster;
 mod scope;
 #[cfg(test)]
 pub(crate) mod script;
+mod stalls;
+mod strain;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -27,6 +29,7 @@ pub use pools::Pool;
 pub use process::Process;
 pub use roster::Exited;
 pub use scope::Scope;
+pub use strain::Strain;
 
 pub(crate) use scope::eta_s;
 
@@ -186,6 +189,19 @@ impl Model {
             .nodes()
             .filter_map(|node| Scope::memcg(self, &node.cgroup.path, &node.gauge))
             .chain(Scope::host(self, &self.host_gauge))
+    }
+
+    /// All limits at which somebody waits for memory, and the host.
+    pub fn strains(&self) -> impl Iterator<Item = Strain<'_>> {
+        self.tree
+            .nodes()
+            .filter_map(|node| Strain::memcg(self, node))
+            .chain(Strain::host(self, &self.host_gauge))
+    }
+
+    /// The limit of one cgroup, if somebody waits there.
+    pub fn strain(&self, path: &str) -> Option<Strain<'_>> {
+        Strain::memcg(self, self.tree.get(self.tree.find(path)?)?)
     }
 
     /// PHP pools that have workers, in no order.

@@ -7,8 +7,8 @@ use crate::detect::{self, Detector, Ledger};
 use crate::event::look::{Activity, Frame, Look, Request};
 use crate::event::{
     Cgroup, Config, Event, Exit, Finding, FindingKind, FindingState, Growth, Header, Oom, OomScope,
-    Party, Php, PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Signal, Stamped,
-    Tick, Victim,
+    Party, Php, PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Signal, Stall,
+    StallKind, Stamped, Tick, Victim,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -246,6 +246,40 @@ impl Script {
             reclaimable_bytes: reclaimable.map(bytes),
             ..Cgroup::default()
         })));
+    }
+
+    /// A cgroup, with all that is known of it.
+    pub fn cgroup_with(&mut self, path: &str, usage: f64, change: impl FnOnce(&mut Cgroup)) {
+        let mut cgroup = Cgroup {
+            path: Arc::from(path),
+            usage_bytes: bytes(usage),
+            reclaimable_bytes: Some(0),
+            ..Cgroup::default()
+        };
+        change(&mut cgroup);
+        self.feed(Event::Cgroup(Box::new(cgroup)));
+    }
+
+    /// PSI of a cgroup, percent.
+    pub fn psi(&mut self, path: &str, some: f64, full: f64) {
+        self.feed(Event::Pressure(Pressure {
+            scope: Arc::from(path),
+            some_avg10: Some(some),
+            full_avg10: Some(full),
+            ..Pressure::default()
+        }));
+    }
+
+    /// A process waited so many seconds for memory, until now.
+    pub fn stall(&mut self, tgid: u32, kind: StallKind, seconds: f64) {
+        let process = self.model.process(&key(tgid));
+        self.feed(Event::Stall(Stall {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            cgroup: process.and_then(|process| process.cgroup.clone()),
+            kind,
+            duration_ns: (seconds * 1e9) as u64,
+        }));
     }
 
     pub fn host(&mut self, total: f64, available: f64, swap_free: f64) {

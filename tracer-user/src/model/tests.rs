@@ -403,9 +403,9 @@ impl Random {
             14 => Event::Stall(Stall {
                 tgid,
                 start_ns,
-                cgroup: None,
-                kind: StallKind::Direct,
-                duration_ns: self.next(),
+                cgroup: self.maybe(path),
+                kind: [StallKind::Direct, StallKind::Memcg][self.below(2) as usize],
+                duration_ns: self.next() >> self.below(64),
             }),
             15..19 => Event::Php(Box::new(self.look(tgid, start_ns, &path))),
             _ => Event::Growth(Growth {
@@ -421,7 +421,7 @@ impl Random {
 
 #[test]
 fn events_that_make_no_sense_do_no_harm() {
-    let mut kinds = [0; 5];
+    let mut kinds = [0; 6];
     for seed in 1..=60 {
         let mut random = Random(seed * 0x9e37_79b9);
         let mut script = Script::new();
@@ -462,6 +462,11 @@ fn events_that_make_no_sense_do_no_harm() {
                     .chain([e.cascade.since_s])
                     .collect(),
                 Evidence::Pool(e) => e.leak_bytes_per_request.into_iter().collect(),
+                Evidence::Pressure(e) => {
+                    let processes = e.growers.iter().chain(&e.waiters).chain(&e.largest);
+                    let shares = processes.map(|process| process.stall_share);
+                    shares.chain([e.stall_share]).chain(e.some_avg10).chain(e.full_avg10).collect()
+                }
                 Evidence::Killed(e) => e.term_s.into_iter().collect(),
                 Evidence::Cascade(e) => {
                     e.kills.iter().map(|kill| kill.before_s).chain([e.since_s]).collect()
@@ -473,6 +478,7 @@ fn events_that_make_no_sense_do_no_harm() {
                 Evidence::Pool(_) => 2,
                 Evidence::Killed(_) => 3,
                 Evidence::Cascade(_) => 4,
+                Evidence::Pressure(_) => 5,
             }] += 1;
             assert!(numbers.iter().all(|n| n.is_finite() && *n >= 0.0), "{finding:?}");
             assert!(!finding.summary.chars().any(|c| c.is_control() || c == '\u{202e}'));

@@ -51,13 +51,15 @@ pub(super) fn respawn<'a>(
                 && parent.is_none_or(|tgid| process.ppid == tgid)
         })
     };
-    let mut counts: BTreeMap<(u32, u64, &str), (usize, &Party, &Arc<str>)> = BTreeMap::new();
+    let mut counts: Vec<(usize, &Party, &Arc<str>)> = Vec::new();
     for (parent, comm) in kills.clone().flat_map(|kill| &kill.parents) {
-        let key = (parent.tgid, parent.start_ns, &**comm);
-        counts.entry(key).or_insert((0, parent, comm)).0 += 1;
+        match counts.iter_mut().find(|(_, by, of)| by.key() == parent.key() && *of == comm) {
+            Some((count, ..)) => *count += 1,
+            None => counts.push((1, parent, comm)),
+        }
     }
     let all = kills.clone().count();
-    let best = counts.into_values().max_by_key(|(count, ..)| *count);
+    let best = counts.into_iter().max_by_key(|(count, ..)| *count);
     if let Some((count, parent, comm)) = best
         && is_most(count, all)
         && model.process(&parent.key()).is_some()

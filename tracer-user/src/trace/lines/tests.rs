@@ -274,6 +274,28 @@ fn every_type(name: &str) -> Vec<Event> {
                 advice: owned.clone(),
             })),
         ),
+        finding(
+            name,
+            FindingKind::Pressure,
+            Evidence::Pressure(Box::new(LostWork {
+                form: LostForm::Throttled,
+                limit: Limit { path: Some(text.clone()), ..Limit::default() },
+                stall_share: 1.0 / 3.0,
+                some_avg10: Some(0.1 + 0.2),
+                full_avg10: None,
+                growers: Vec::new(),
+                waiters: vec![Waiting {
+                    tgid: 1,
+                    start_ns: 2,
+                    comm: text.clone(),
+                    pool: Some(text.clone()),
+                    used_bytes: 3,
+                    rate_bytes_per_s: -0.1,
+                    stall_share: 0.7,
+                }],
+                largest: None,
+            })),
+        ),
         Event::Lost(Lost { source: text, records: 4 }),
         Event::End(End { reason: owned, events: 5, lost: 6 }),
     ]
