@@ -38,6 +38,8 @@ pub struct Setup {
     pub opcache: bool,
     /// PHP's own limit.
     pub memory_limit: &'static str,
+    /// More lines of the pool's configuration.
+    pub pool: &'static str,
     /// In a pid namespace, as in a container: inside, its processes have other ids.
     pub pid_namespace: bool,
     /// The system's program is copied, so that no other process runs the same file.
@@ -52,6 +54,7 @@ impl Setup {
             manager,
             opcache: true,
             memory_limit: "8192M",
+            pool: "",
             pid_namespace: false,
             copied: false,
         }
@@ -254,7 +257,7 @@ fn opcache(tree: &Path) -> Result<Option<String>> {
 
 fn config(folder: &Path, setup: &Setup) -> String {
     let folder = folder.display();
-    let memory_limit = setup.memory_limit;
+    let Setup { memory_limit, pool, .. } = setup;
     let workers = match setup.manager {
         Manager::Static(count) => format!("pm = static\npm.max_children = {count}"),
         Manager::Dynamic(count) => format!(
@@ -264,7 +267,7 @@ fn config(folder: &Path, setup: &Setup) -> String {
     };
     format!(
         "[global]\nerror_log = {folder}/fpm.log\n\n[www]\nuser = root\ngroup = root\n\
-         listen = {folder}/www.sock\n{workers}\nclear_env = yes\n\
+         listen = {folder}/www.sock\n{workers}\nclear_env = yes\n{pool}\n\
          php_admin_value[memory_limit] = {memory_limit}\nphp_admin_value[max_execution_time] = 0\n\
          php_admin_value[output_buffering] = 0\n"
     )

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::event::{Finding, FindingKind, FindingState, ProcessKey};
+use crate::event::{Finding, FindingKind, FindingState, ProcessKey, Subject};
 
 /// Findings that may be open at a time; beyond that the oldest are forgotten without a word.
 const MOST_OPEN: usize = 1024;
@@ -86,6 +86,14 @@ impl Ledger {
     /// The open finding of a topic, as it was last told.
     pub fn get(&self, topic: &Topic) -> Option<&Finding> {
         self.open.get(topic)
+    }
+
+    /// Whether an open finding is about this process.
+    pub fn is_subject(&self, key: &ProcessKey) -> bool {
+        self.open.iter().any(|(topic, finding)| {
+            let subject = finding.subject.as_ref().map(Subject::key);
+            topic.process == Some(*key) || subject == Some(*key)
+        })
     }
 
     /// Topics of these kinds that are open, the oldest first.

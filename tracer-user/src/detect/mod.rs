@@ -4,9 +4,11 @@
 
 mod attribution;
 mod cascade;
+mod killed;
 mod ledger;
 mod oom_verdict;
 mod pool;
+mod pressure;
 mod runaway;
 mod sentence;
 mod work;
@@ -25,8 +27,11 @@ pub trait Detector {
 /// Every detector, for the settings of this trace.
 pub fn all(config: &Config) -> Vec<Box<dyn Detector>> {
     vec![
+        // Before those that close their findings at an exit: it asks whom they are about.
+        Box::new(killed::KilledDetector::new(config)),
         Box::new(runaway::RunawayDetector::new(config)),
         Box::new(oom_verdict::OomVerdict::default()),
         Box::new(pool::PoolDetector::new(config)),
+        Box::new(pressure::PressureDetector::new(config)),
     ]
 }

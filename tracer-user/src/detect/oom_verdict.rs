@@ -8,7 +8,7 @@ mod tests;
 use std::sync::Arc;
 
 use super::attribution::{Attribution, Cause, WINDOW_S};
-use super::cascade::Cascades;
+use super::cascade::{self, Cascades, Kill};
 use super::{Detector, Ledger, sentence, work};
 use crate::event::{
     Cascade, Culprit, Event, Evidence, Finding, FindingKind, LimitOwner, Oom, OwnerKind, Party,
@@ -33,23 +33,31 @@ struct Place {
 
 impl Detector for OomVerdict {
     fn observe(&mut self, model: &Model, at: &Stamped, ledger: &mut Ledger) {
-        if let Event::Oom(oom) = &at.event {
-            ledger.happened(self.judge(model, oom, at.t_ns));
+        match &at.event {
+            Event::Oom(oom) => {
+                let place = Place::of(model, oom);
+                ledger.happened(self.judge(model, oom, &place, at.t_ns));
+                let words = place.words(oom, None);
+                let place = cascade::Place { root: place.root.as_ref(), words: &words };
+                self.cascades.tell(model, oom, &place, ledger);
+            }
+            Event::Tick(_) => self.cascades.close(model.now_ns(), ledger),
+            _ => {}
         }
     }
 }
 
 impl OomVerdict {
-    fn judge(&mut self, model: &Model, oom: &Oom, t_ns: u64) -> Finding {
-        let place = Place::of(model, oom);
+    fn judge(&mut self, model: &Model, oom: &Oom, place: &Place, t_ns: u64) -> Finding {
         let attribution = Attribution::new(model, oom, place.root.as_deref(), t_ns);
         let cause = attribution.cause();
-        let cascade = self.cascades.count(&oom.scope, place.root.as_ref(), t_ns);
+        let kill = Kill::new(model, oom, &cause, t_ns);
+        let cascade = self.cascades.count(&oom.scope, place.root.as_ref(), kill);
         let culprit = match &cause {
             Cause::Process(culprit) => Some(culprit.clone()),
             _ => None,
         };
-        let advice = advice::of(model, oom, &place, &cause);
+        let advice = advice::of(model, oom, place, &cause);
         let path = oom.scope.cgroup.as_deref();
         let limit_set_by = path.and_then(limit_owner);
         let suffers = |victim: &&Victim| culprit.as_ref().is_some_and(|one| !is(victim, one));
@@ -80,7 +88,7 @@ impl OomVerdict {
                 limit_set_by,
                 bystanders,
                 advice,
-                next_victim: None,
+                next_victim: model.next_victim(place.root.as_deref()),
             })),
         )
     }
@@ -131,7 +139,7 @@ fn common_ancestor(model: &Model, oom: &Oom) -> Option<Arc<str>> {
     let cgroup = |key: &ProcessKey| model.living_or_exited(key).and_then(|p| p.cgroup.clone());
     let victim = oom.victims.first()?;
     let path = victim.cgroup.clone().or_else(|| cgroup(&victim.key()))?;
-    let trigger = oom.trigger.cgroup.clone().or_else(|| cgroup(&trigger_key(&oom.trigger)));
+    let trigger = oom.trigger.cgroup.clone().or_else(|| cgroup(&oom.trigger.key()));
     let Some(trigger) = trigger else { return Some(path) };
     let mut common = &*path;
     while !is_below(&trigger, common) {
@@ -141,10 +149,6 @@ fn common_ancestor(model: &Model, oom: &Oom) -> Option<Arc<str>> {
         };
     }
     Some(Arc::from(common))
-}
-
-fn trigger_key(trigger: &Party) -> ProcessKey {
-    ProcessKey { tgid: trigger.tgid, start_ns: trigger.start_ns }
 }
 
 fn subject(model: &Model, culprit: &Culprit) -> Subject {
@@ -181,7 +185,7 @@ fn victims(oom: &Oom) -> String {
 }
 
 fn party(model: &Model, party: &Party) -> String {
-    let known = model.living_or_exited(&trigger_key(party));
+    let known = model.living_or_exited(&party.key());
     let pool = known.and_then(sentence::pool);
     sentence::named(&party.comm, pool.as_deref(), party.tgid)
 }

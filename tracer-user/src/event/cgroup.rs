@@ -23,7 +23,7 @@ pub struct Cgroup {
     /// memory.swap.max; null = no limit, or v1.
     pub swap_max_bytes: Option<u64>,
     /// memory.memsw.limit_in_bytes, of memory and swap together; null = no limit, or v2.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memsw_max_bytes: Option<u64>,
     /// File pages that can be reclaimed, whole subtree; null = not read with this event.
     pub reclaimable_bytes: Option<u64>,

@@ -294,3 +294,166 @@ pub struct Cascade {
     /// Time since the first of them, s.
     pub since_s: f64,
 }
+
+/// Evidence of a `killed` finding.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Killed {
+    /// What kind of sender.
+    pub by: KilledBy,
+    /// The signal that ended it: 9, or 15, also when it handled that and exited by itself.
+    pub signal: u32,
+    /// Who sent it; null = the kernel, or not seen.
+    pub sender: Option<Party>,
+    /// Anon + swap when it ended.
+    pub used_bytes: u64,
+    /// Highest resident set; null = unknown.
+    pub peak_bytes: Option<u64>,
+    /// The request that it was in, with the time in it until the signal; null = none, or not read.
+    #[serde(default)]
+    pub request: Option<Request>,
+    /// From the first SIGTERM until the end, s; null = no SIGTERM was seen.
+    #[serde(default)]
+    pub term_s: Option<f64>,
+}
+
+/// Kinds of sender. The OOM killer is none of them: its kills have a verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KilledBy {
+    /// FPM's master, because a request took longer than request_terminate_timeout.
+    FpmTimeout,
+    /// systemd, of the host or of a user's session.
+    Systemd,
+    /// systemd-oomd, because of memory pressure.
+    SystemdOomd,
+    /// earlyoom, because of memory pressure.
+    Earlyoom,
+    /// Somebody at a shell, or a script in one.
+    Shell,
+    /// Another process.
+    Process,
+    /// The kernel on its own account, without an OOM kill.
+    Kernel,
+    /// No signal was seen.
+    Unknown,
+}
+
+/// Evidence of a `cascade` finding: OOM kills at one limit within ten minutes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    /// The last kills, the latest first, at most twenty.
+    pub kills: Vec<SeriesKill>,
+    /// How many in all.
+    pub number: u32,
+    /// Time since the first of them, s.
+    pub since_s: f64,
+    /// The limit that is hit.
+    pub limit: OomScope,
+    /// Who starts anew what was killed; null = nobody was seen to.
+    pub respawned_by: Option<Party>,
+    /// What most of the kills that are shown have in common; null = nothing.
+    pub cause: Option<SeriesCause>,
+    /// What would stop it.
+    pub advice: String,
+}
+
+/// One kill of a series.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SeriesKill {
+    /// How long ago, s.
+    pub before_s: f64,
+    /// Who was killed, at most five.
+    pub victims: Vec<SeriesVictim>,
+    /// Whom its verdict names; null = no single culprit.
+    pub culprit: Option<SeriesCulprit>,
+}
+
+/// A victim of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesVictim {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Name of the leader.
+    pub comm: Arc<str>,
+}
+
+/// A culprit of a series.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesCulprit {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Name of the leader.
+    pub comm: Arc<str>,
+    /// PHP pool.
+    pub pool: Option<Arc<str>>,
+}
+
+/// What kills have in common: the narrowest of these that is not null is the cause.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeriesCause {
+    /// The same kind of request: `GET /orders/{n}/export`, or the script.
+    pub request: Option<Arc<str>>,
+    /// The same PHP pool.
+    pub pool: Option<Arc<str>>,
+    /// The same program.
+    pub comm: Option<Arc<str>>,
+    /// In so many kills.
+    pub kills: usize,
+}
+
+/// Evidence of a `pressure` finding: processes wait for memory instead of working.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LostWork {
+    /// How it is lost.
+    pub form: LostForm,
+    /// The limit. Of the host: MemTotal, and what is available of it.
+    pub limit: Limit,
+    /// Time that all its processes waited in reclaim per second, over ten seconds: 1 = one of them
+    /// did nothing else; of several it may be more.
+    pub stall_share: f64,
+    /// PSI some, 10 s, percent; null = no PSI.
+    pub some_avg10: Option<f64>,
+    /// PSI full, 10 s, percent; null = no PSI.
+    pub full_avg10: Option<f64>,
+    /// Who grows, the fastest first, at most five.
+    pub growers: Vec<Waiting>,
+    /// Who waits, the longest first, at most five.
+    pub waiters: Vec<Waiting>,
+    /// Who holds most.
+    pub largest: Option<Waiting>,
+}
+
+/// How work is lost.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LostForm {
+    /// Processes wait in reclaim.
+    Stalled,
+    /// The same because of memory.high, which slows them down.
+    Throttled,
+    /// Tasks hang for ever: the limit is reached and its OOM killer disabled (v1).
+    Hung,
+}
+
+/// A process at a limit under pressure.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Waiting {
+    /// Process id.
+    pub tgid: u32,
+    /// Start, ns.
+    pub start_ns: u64,
+    /// Name of the leader.
+    pub comm: Arc<str>,
+    /// PHP pool.
+    pub pool: Option<Arc<str>>,
+    /// Anon + swap.
+    pub used_bytes: u64,
+    /// Growth.
+    pub rate_bytes_per_s: f64,
+    /// Time that it waited per second, over ten seconds; 0 = not among those who wait most.
+    pub stall_share: f64,
+}

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ProcessKey;
-use super::evidence::{PoolDiagnosis, Runaway, Verdict};
+use super::evidence::{Killed, LostWork, PoolDiagnosis, Runaway, Series, Verdict};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -105,6 +105,12 @@ pub enum FindingKind {
     Leak,
     /// Who caused an OOM kill.
     OomVerdict,
+    /// Who ended a process that matters.
+    Killed,
+    /// OOM kills follow each other at one limit.
+    Cascade,
+    /// Work is being lost: processes wait for memory.
+    Pressure,
 }
 
 /// What a finding rests on, by its kind.
@@ -115,4 +121,7 @@ pub enum Evidence {
     Runaway(Box<Runaway>),
     OomVerdict(Box<Verdict>),
     Pool(PoolDiagnosis),
+    Killed(Box<Killed>),
+    Cascade(Box<Series>),
+    Pressure(Box<LostWork>),
 }

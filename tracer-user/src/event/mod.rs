@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::{Cgroup, CgroupEvents, CgroupGone, CgroupMove, Pressure};
 pub use evidence::{
-    Cascade, Culprit, Diagnosis, Limit, LimitOwner, LimitSetting, MemoryKind, NextVictim,
-    OwnerKind, PoolDiagnosis, PoolWorker, Runaway, Spot, Verdict,
+    Cascade, Culprit, Diagnosis, Killed, KilledBy, Limit, LimitOwner, LimitSetting, LostForm,
+    LostWork, MemoryKind, NextVictim, OwnerKind, PoolDiagnosis, PoolWorker, Runaway, Series,
+    SeriesCause, SeriesCulprit, SeriesKill, SeriesVictim, Spot, Verdict, Waiting,
 };
 pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
 pub use header::{Config, Filters, Header, Hook, SCHEMA};
@@ -144,6 +145,7 @@ keyed!(
     Growth,
     look::Look,
     NextVictim,
+    Party,
     PhpGrowth,
     Process,
     RequestEdge,

@@ -11,7 +11,7 @@ use super::{Model, REPORT_NS};
 use crate::event::look::Look;
 use crate::event::{
     self, CgroupMove, Event, Growth, Header, Pressure, ProcessCause, ProcessKey, RequestEdge,
-    Stamped,
+    Stall, StallKind, Stamped,
 };
 
 /// Rates of silent processes and cgroups are refreshed this often at most, ns.
@@ -45,6 +45,7 @@ impl Model {
             }
             Event::Tick(_) => self.tick(),
             Event::Pressure(pressure) => self.pressure(t_ns, pressure),
+            Event::Stall(stall) => self.stall(t_ns, stall),
             Event::CgroupMove(moved) => self.cgroup_move(t_ns, moved),
             Event::CgroupGone(gone) => self.tree.gone(&gone.path),
             Event::Header(header) => self.header(header),
@@ -56,8 +57,7 @@ impl Model {
                     }
                 }
             }
-            Event::Stall(_)
-            | Event::Signal(_)
+            Event::Signal(_)
             | Event::Finding(_)
             | Event::Lost(_)
             | Event::End(_)
@@ -148,6 +148,9 @@ impl Model {
         if is_exec || state.cmdline.is_some() {
             process.cmdline = state.cmdline.as_ref().map(|text| names.get(text));
         }
+        if is_exec || state.exe.is_some() {
+            process.exe = state.exe.as_ref().map(|text| names.get(text));
+        }
         let before = PoolKey::of(process);
         process.php = state.php.as_ref().map(|php| event::Php {
             sapi: names.get(&php.sapi),
@@ -197,6 +200,11 @@ impl Model {
         if state.events.is_some() {
             (cgroup.oom_group, cgroup.oom_disabled) = (state.oom_group, state.oom_disabled);
         }
+        if let (Some(before), Some(now)) = (cgroup.events, state.events)
+            && now.high > before.high
+        {
+            cgroup.throttled_ns = Some(t_ns);
+        }
         cgroup.events = state.events.or(cgroup.events);
         cgroup.memsw_max_bytes = state.memsw_max_bytes.filter(|limit| *limit < NO_LIMIT);
         node.gauge.bound = bound::of(cgroup, swap_above_bytes.min(cgroup.swap_left_bytes()));
@@ -242,6 +250,26 @@ impl Model {
         gauge.bound = (total > 0).then_some(bound);
         gauge.sample(t_ns, total.saturating_sub(left), Some(0), self.tick_ns);
         host.rate_bytes_per_s = gauge.rate(t_ns, self.tick_ns);
+    }
+
+    /// Waiting at a cgroup's limit counts for all limits above it, too: which of them it was is not
+    /// told. The host's shortage is another one.
+    fn stall(&mut self, t_ns: u64, stall: &Stall) {
+        let key = stall.key();
+        let add = |gauge: &mut Gauge| {
+            gauge.stalls.get_or_insert_default().add(key, t_ns, stall.duration_ns);
+        };
+        if stall.kind == StallKind::Direct {
+            return add(&mut self.host_gauge);
+        }
+        let known = self.process(&key).map(|process| process.node).filter(|at| *at != NO_NODE);
+        let told = || self.tree.find(stall.cgroup.as_ref()?);
+        let Some(at) = known.or_else(told) else { return };
+        self.tree.for_chain(at, |node| {
+            if node.cgroup.max_bytes.is_some() || node.cgroup.high_bytes.is_some() {
+                add(&mut node.gauge);
+            }
+        });
     }
 
     /// Rates of those who fell silent fade, and the long dead are forgotten. Each process that is

@@ -31,6 +31,8 @@ pub struct Cgroup {
     pub oom_group: bool,
     /// v1: the OOM killer is disabled here, tasks hang at the limit instead.
     pub oom_disabled: bool,
+    /// When memory.high was last seen to have slowed somebody down, ns.
+    pub throttled_ns: Option<u64>,
     /// Net growth of usage - reclaimable, bytes per second.
     pub rate_bytes_per_s: f64,
     /// PSI some over 10 s, percent.
@@ -54,6 +56,7 @@ impl Cgroup {
             events: None,
             oom_group: false,
             oom_disabled: false,
+            throttled_ns: None,
             rate_bytes_per_s: 0.0,
             some_avg10: None,
             full_avg10: None,

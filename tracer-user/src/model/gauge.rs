@@ -3,6 +3,7 @@
 
 use super::bound::Bound;
 use super::growers::Growers;
+use super::stalls::Stalls;
 use super::trend::{NOISE_BYTES, Trend, per_second};
 
 /// A reading of reclaimable memory is believed for this long, ns.
@@ -15,6 +16,8 @@ pub(super) struct Gauge {
     pub bound: Option<Bound>,
     /// Who grows below it.
     pub growers: Growers,
+    /// Waiting for it; None = nobody ever waited.
+    pub stalls: Option<Box<Stalls>>,
     sampled: bool,
     consumed: Sample,
     /// Charge, an upper bound of what is consumed, sampled more often.

@@ -19,6 +19,8 @@ mod roster;
 mod scope;
 #[cfg(test)]
 pub(crate) mod script;
+mod stalls;
+mod strain;
 #[cfg(test)]
 mod tests;
 mod tree;
@@ -32,6 +34,7 @@ pub use process::Process;
 pub use rise::Rise;
 pub use roster::Exited;
 pub use scope::Scope;
+pub use strain::Strain;
 
 pub(crate) use owner::of as limit_owner;
 pub(crate) use scope::eta_s;
@@ -136,6 +139,11 @@ impl Model {
         }
     }
 
+    /// The living process of a tgid, whenever it started.
+    pub fn by_tgid(&self, tgid: u32) -> Option<&Process> {
+        self.roster.by_tgid(tgid)
+    }
+
     /// A process that ended within the last two minutes.
     pub fn exited(&self, key: &ProcessKey) -> Option<&Exited> {
         self.roster.exited(key)
@@ -194,6 +202,19 @@ impl Model {
             .nodes()
             .filter_map(|node| Scope::memcg(self, &node.cgroup.path, &node.gauge))
             .chain(Scope::host(self, &self.host_gauge))
+    }
+
+    /// All limits at which somebody waits for memory, and the host.
+    pub fn strains(&self) -> impl Iterator<Item = Strain<'_>> {
+        self.tree
+            .nodes()
+            .filter_map(|node| Strain::memcg(self, node))
+            .chain(Strain::host(self, &self.host_gauge))
+    }
+
+    /// The limit of one cgroup, if somebody waits there.
+    pub fn strain(&self, path: &str) -> Option<Strain<'_>> {
+        Strain::memcg(self, self.tree.get(self.tree.find(path)?)?)
     }
 
     /// PHP pools that have workers, in no order.

@@ -25,6 +25,8 @@ pub struct Process {
     pub comm: Arc<str>,
     /// Command line, if read.
     pub cmdline: Option<Arc<str>>,
+    /// Executable, if read.
+    pub exe: Option<Arc<str>>,
     /// Real user.
     pub uid: u32,
     /// Memory cgroup, if known.
@@ -73,6 +75,7 @@ impl Process {
             ppid: 0,
             comm,
             cmdline: None,
+            exe: None,
             uid: 0,
             cgroup: None,
             php: None,

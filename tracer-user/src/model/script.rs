@@ -7,8 +7,8 @@ use crate::detect::{self, Detector, Ledger};
 use crate::event::look::{Activity, Frame, Look, Request};
 use crate::event::{
     Cgroup, Config, Event, Exit, Finding, FindingKind, FindingState, Growth, Header, Oom, OomScope,
-    Party, Php, PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Stamped, Tick,
-    Victim,
+    Party, Php, PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Signal, Stall,
+    StallKind, Stamped, Tick, Victim,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -120,6 +120,22 @@ impl Script {
         self.state(tgid, comm, Some(cgroup), ProcessCause::Found);
     }
 
+    /// A process of which parent and program are known.
+    pub fn program(&mut self, parent: u32, tgid: u32, comm: &str, exe: &str) {
+        self.feed(Event::Process(Process {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            ppid: parent,
+            comm: Arc::from(comm),
+            cmdline: None,
+            exe: Some(Arc::from(exe)),
+            uid: 0,
+            cgroup: None,
+            php: None,
+            cause: ProcessCause::Found,
+        }));
+    }
+
     pub fn worker(&mut self, tgid: u32, pool: &str, cgroup: &str) {
         self.feed(Event::Process(Process {
             tgid,
@@ -199,13 +215,38 @@ impl Script {
     }
 
     pub fn exit(&mut self, tgid: u32) {
-        self.feed(Event::Exit(Exit {
-            tgid,
-            start_ns: key(tgid).start_ns,
-            code: Some(0),
-            signal: None,
-            peak_bytes: None,
-        }));
+        self.ended(tgid, Some(0), None);
+    }
+
+    /// It ended by a signal.
+    pub fn exit_by(&mut self, tgid: u32, signal: u32) {
+        self.ended(tgid, None, Some(signal));
+    }
+
+    fn ended(&mut self, tgid: u32, code: Option<u32>, signal: Option<u32>) {
+        let start_ns = key(tgid).start_ns;
+        self.feed(Event::Exit(Exit { tgid, start_ns, code, signal, peak_bytes: None }));
+    }
+
+    /// `sender` sends a signal, under the name that it has in the model.
+    pub fn signal(&mut self, sender: u32, target: u32, signal: u32) {
+        self.sent(sender, target, signal, false);
+    }
+
+    /// The kernel does, while somebody runs.
+    pub fn signal_from_kernel(&mut self, target: u32, signal: u32) {
+        self.sent(1, target, signal, true);
+    }
+
+    fn sent(&mut self, sender: u32, target: u32, signal: u32, from_kernel: bool) {
+        let (sender, target) = (self.party(sender), self.party(target));
+        self.feed(Event::Signal(Box::new(Signal { signal, sender, target, from_kernel })));
+    }
+
+    fn party(&self, tgid: u32) -> Party {
+        let process = self.model.living_or_exited(&key(tgid));
+        let comm = process.map_or_else(|| Arc::from("gone"), |process| Arc::clone(&process.comm));
+        Party { tgid, start_ns: key(tgid).start_ns, comm, cgroup: None }
     }
 
     pub fn cgroup(&mut self, path: &str, usage: f64, max: f64, reclaimable: Option<f64>) {
@@ -228,6 +269,40 @@ impl Script {
             reclaimable_bytes: Some(0),
             ..Cgroup::default()
         })));
+    }
+
+    /// A cgroup, with all that is known of it.
+    pub fn cgroup_with(&mut self, path: &str, usage: f64, change: impl FnOnce(&mut Cgroup)) {
+        let mut cgroup = Cgroup {
+            path: Arc::from(path),
+            usage_bytes: bytes(usage),
+            reclaimable_bytes: Some(0),
+            ..Cgroup::default()
+        };
+        change(&mut cgroup);
+        self.feed(Event::Cgroup(Box::new(cgroup)));
+    }
+
+    /// PSI of a cgroup, percent.
+    pub fn psi(&mut self, path: &str, some: f64, full: f64) {
+        self.feed(Event::Pressure(Pressure {
+            scope: Arc::from(path),
+            some_avg10: Some(some),
+            full_avg10: Some(full),
+            ..Pressure::default()
+        }));
+    }
+
+    /// A process waited so many seconds for memory, until now.
+    pub fn stall(&mut self, tgid: u32, kind: StallKind, seconds: f64) {
+        let process = self.model.process(&key(tgid));
+        self.feed(Event::Stall(Stall {
+            tgid,
+            start_ns: key(tgid).start_ns,
+            cgroup: process.and_then(|process| process.cgroup.clone()),
+            kind,
+            duration_ns: (seconds * 1e9) as u64,
+        }));
     }
 
     pub fn host(&mut self, total: f64, available: f64, swap_free: f64) {
@@ -257,12 +332,8 @@ impl Script {
 
     pub fn oom(&mut self, scope: OomScope, trigger: u32, victims: Vec<Victim>) -> Finding {
         let process = self.model.living_or_exited(&key(trigger));
-        let trigger = Party {
-            tgid: trigger,
-            start_ns: key(trigger).start_ns,
-            comm: process.map_or_else(|| Arc::from("gone"), |process| Arc::clone(&process.comm)),
-            cgroup: process.and_then(|process| process.cgroup.clone()),
-        };
+        let cgroup = process.and_then(|process| process.cgroup.clone());
+        let trigger = Party { cgroup, ..self.party(trigger) };
         let before = self.findings.len();
         self.feed(Event::Oom(Box::new(Oom { scope, trigger, victims })));
         let verdicts: Vec<_> = self.findings[before..]

@@ -8,7 +8,7 @@ use super::*;
 use crate::event::look::{Activity, Frame, Look, Memory, Request};
 use crate::event::{
     self, Cgroup as CgroupEvent, CgroupGone, CgroupMove, Event, Evidence, Exit, Growth, Oom,
-    OomScope, Party, Pressure, ProcessCause, Stall, StallKind, Tick, Victim,
+    OomScope, Party, Pressure, ProcessCause, Signal, Stall, StallKind, Tick, Victim,
 };
 
 fn only(script: &Script, tgid: u32) -> &Process {
@@ -321,8 +321,18 @@ impl Random {
         let path = self.path();
         let comm: Arc<str> = Arc::from(["php-fpm8.2", "", "\x1b]0;x\x07"][self.below(3) as usize]);
         let party = Party { tgid, start_ns, comm: Arc::clone(&comm), cgroup: Some(path.clone()) };
-        match self.below(44) {
-            0 => Event::Exit(Exit { tgid, start_ns, code: None, signal: None, peak_bytes: None }),
+        match self.below(48) {
+            0 => {
+                let signal = [None, Some(9), Some(15), Some(11)][self.below(4) as usize];
+                Event::Exit(Exit { tgid, start_ns, code: None, signal, peak_bytes: None })
+            }
+            44.. => {
+                let (tgid, start_ns) = self.key();
+                let sender = Party { tgid, start_ns, ..party.clone() };
+                let signal = [9, 15, 0][self.below(3) as usize];
+                let from_kernel = self.below(4) == 0;
+                Event::Signal(Box::new(Signal { signal, sender, target: party, from_kernel }))
+            }
             1..4 => {
                 let causes = [
                     ProcessCause::Found,
@@ -402,9 +412,9 @@ impl Random {
             14 => Event::Stall(Stall {
                 tgid,
                 start_ns,
-                cgroup: None,
-                kind: StallKind::Direct,
-                duration_ns: self.next(),
+                cgroup: self.maybe(path),
+                kind: [StallKind::Direct, StallKind::Memcg][self.below(2) as usize],
+                duration_ns: self.next() >> self.below(64),
             }),
             15..19 => Event::Php(Box::new(self.look(tgid, start_ns, &path))),
             _ => Event::Growth(Growth {
@@ -420,7 +430,7 @@ impl Random {
 
 #[test]
 fn events_that_make_no_sense_do_no_harm() {
-    let mut kinds = [0; 3];
+    let mut kinds = [0; 6];
     for seed in 1..=60 {
         let mut random = Random(seed * 0x9e37_79b9);
         let mut script = Script::new();
@@ -461,11 +471,23 @@ fn events_that_make_no_sense_do_no_harm() {
                     .chain([e.cascade.since_s])
                     .collect(),
                 Evidence::Pool(e) => e.leak_bytes_per_request.into_iter().collect(),
+                Evidence::Pressure(e) => {
+                    let processes = e.growers.iter().chain(&e.waiters).chain(&e.largest);
+                    let shares = processes.map(|process| process.stall_share);
+                    shares.chain([e.stall_share]).chain(e.some_avg10).chain(e.full_avg10).collect()
+                }
+                Evidence::Killed(e) => e.term_s.into_iter().collect(),
+                Evidence::Cascade(e) => {
+                    e.kills.iter().map(|kill| kill.before_s).chain([e.since_s]).collect()
+                }
             };
             kinds[match finding.evidence {
                 Evidence::Runaway(_) => 0,
                 Evidence::OomVerdict(_) => 1,
                 Evidence::Pool(_) => 2,
+                Evidence::Killed(_) => 3,
+                Evidence::Cascade(_) => 4,
+                Evidence::Pressure(_) => 5,
             }] += 1;
             assert!(numbers.iter().all(|n| n.is_finite() && *n >= 0.0), "{finding:?}");
             assert!(!finding.summary.chars().any(|c| c.is_control() || c == '\u{202e}'));

@@ -3,7 +3,8 @@
 use super::{Danger, PhpDanger};
 use crate::detect::{sentence, work};
 use crate::event::{
-    Evidence, Finding, FindingKind, Limit, LimitSetting, MemoryKind, Runaway, ScopeKind, Severity,
+    Evidence, Finding, FindingKind, Limit, LimitSetting, MemoryKind, NextVictim, Runaway,
+    ScopeKind, Severity,
 };
 use crate::model::{Model, Process, Rise};
 use crate::text;
@@ -50,21 +51,37 @@ pub(super) fn runaway(
     evidence.eta_s = danger.eta_s;
     (evidence.eta_soonest_s, evidence.eta_latest_s) = danger.eta_range_s;
     evidence.limit = scope.limit();
+    if scope.setting != LimitSetting::High {
+        evidence.next_victim = model.next_victim(scope.path.map(|path| &**path));
+    }
     Finding::new(
         FindingKind::Runaway,
         severity,
         Some(sentence::subject(process)),
         format!(
-            "{} grows {}/s{shared}, has {}, and {limit} in about {}{}{others}{}",
+            "{} grows {}/s{shared}, has {}, and {limit} in about {}{}{others}{}{}",
             sentence::process(process),
             text::bytes(evidence.rate_bytes_per_s as u64),
             text::bytes(evidence.used_bytes),
             text::seconds(danger.eta_s),
             range(danger.eta_range_s),
             work::sentence(&evidence),
+            bystander(process, evidence.next_victim.as_ref()),
         ),
         Evidence::Runaway(Box::new(evidence)),
     )
+}
+
+/// `; the OOM killer would take mariadbd (pid 77), not the one that grows`; empty when it takes
+/// that one, or when it is not certain.
+fn bystander(process: &Process, next_victim: Option<&NextVictim>) -> String {
+    match next_victim.filter(|victim| victim.is_certain && victim.key() != process.key) {
+        Some(victim) => format!(
+            "; the OOM killer would take {}, not the one that grows",
+            sentence::named(&victim.comm, victim.pool.as_deref(), victim.tgid)
+        ),
+        None => String::new(),
+    }
 }
 
 /// ` (8.0 s to 20 s)`; empty when the two are near each other.

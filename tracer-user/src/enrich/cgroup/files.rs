@@ -204,13 +204,17 @@ fn events(bytes: &[u8]) -> CgroupEvents {
 /// v1 memory.oom_control; `oom_kill` is there since 4.13.
 fn oom_control(bytes: &[u8]) -> CgroupEvents {
     let mut events = CgroupEvents::default();
+    let mut is_disabled = false;
     for (key, value) in file::key_values(bytes) {
         match key {
+            b"oom_kill_disable" => is_disabled = value != 0,
             b"under_oom" => events.under_oom = value != 0,
             b"oom_kill" => events.oom_kill = value,
             _ => {}
         }
     }
+    // It is set during each kill, too.
+    events.under_oom &= is_disabled;
     events
 }
 

@@ -1,0 +1,178 @@
+//! `pressure`: work is being lost at a limit, because processes wait for memory. [`said`] puts it
+//! into words.
+
+mod said;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use rustc_hash::FxHashMap;
+
+use super::{Detector, Ledger, Topic};
+use crate::event::{Config, Event, FindingKind, LostForm, Severity, Stamped};
+use crate::model::{Model, Strain};
+use crate::sink::filter::Filter;
+
+/// Limits are judged this often at most, ns.
+const EVERY_NS: u64 = 900_000_000;
+/// Waiting means little while more than this part of a limit is left, or could be had by dropping
+/// file pages: whoever reads or writes more files than fit reclaims all the time, and loses little.
+const ROOM: f64 = 0.1;
+/// With so much room it is over, whoever still waits.
+const CALM_ROOM: f64 = 0.2;
+/// A tenth of one process's time is felt as slowness. systemd-oomd kills at 60 % of everybody's time
+/// for 30 s, when a host is hardly to be used any more: the warning must come well before.
+const SHARE: f64 = 0.1;
+/// The same by PSI, percent.
+const SOME: f64 = 10.0;
+/// Nobody at all works for a tenth of the time, percent.
+const FULL: f64 = 10.0;
+/// Without PSI: of those who run, nearly all wait.
+const ALL_SHARE: f64 = 0.8;
+/// A single burst of reclaim, as when a large file is closed or a program starts, is over sooner, ns.
+const LASTS_NS: u64 = 3_000_000_000;
+/// It is over below this part of what it began with …
+const CALM: f64 = 0.5;
+/// … for as long as PSI and the sums of stalls look back, ns.
+const CALM_NS: u64 = 10_000_000_000;
+
+/// Finds limits at which work is lost.
+pub struct PressureDetector {
+    filter: Filter,
+    judged_ns: u64,
+    /// Limits that are strained, or were lately, by path; None = the host.
+    known: FxHashMap<Option<Arc<str>>, Known>,
+}
+
+/// Since when what holds without a break; None = it does not.
+#[derive(Debug, Default)]
+struct Known {
+    strained_ns: Option<u64>,
+    calm_ns: Option<u64>,
+    /// What was said.
+    told: Option<LostForm>,
+}
+
+impl PressureDetector {
+    /// For these settings. An expression that cannot be compiled (in the header of a foreign
+    /// trace) filters nothing.
+    pub fn new(config: &Config) -> Self {
+        Self {
+            filter: Filter::new(&config.filters).unwrap_or_default(),
+            judged_ns: 0,
+            known: FxHashMap::default(),
+        }
+    }
+
+    fn judge(&mut self, strain: &Strain<'_>, now_ns: u64, ledger: &mut Ledger) {
+        let path = strain.path.cloned();
+        let is_shown = path.is_none() || self.filter.matches_cgroup(path.as_deref());
+        let holds = strain.is_hung || is_strained(strain);
+        if !is_shown || (!holds && !self.known.contains_key(&path)) {
+            return;
+        }
+        let topic = Topic::place(FindingKind::Pressure, path.as_ref());
+        let known = self.known.entry(path).or_default();
+        known.strained_ns = holds.then(|| known.strained_ns.unwrap_or(now_ns));
+        known.calm_ns = is_calm(strain).then(|| known.calm_ns.unwrap_or(now_ns));
+        let lasts = known.strained_ns.is_some_and(|since| now_ns.saturating_sub(since) >= LASTS_NS);
+        if !strain.is_hung && !lasts {
+            return;
+        }
+        let severity = severity(strain);
+        let form = form(strain);
+        let is_news = form == LostForm::Hung && known.told.is_some_and(|told| told != form);
+        match ledger.get(&topic) {
+            Some(open) if is_news => {
+                let severity = severity.max(open.severity);
+                ledger.update(&topic, said::finding(strain, form, severity));
+            }
+            Some(open) if severity <= open.severity => {}
+            _ => ledger.hold(topic, said::finding(strain, form, severity)),
+        }
+        known.told = Some(form);
+    }
+
+    /// Drops limits that are strained no more, and closes what was said of them.
+    fn close(&mut self, model: &Model, now_ns: u64, ledger: &mut Ledger) {
+        self.known.retain(|path, known| {
+            let is_gone = path.as_ref().is_some_and(|path| model.cgroup(path).is_none());
+            let strain = path.as_ref().and_then(|path| model.strain(path));
+            // Nobody waits there any more; the host is always judged.
+            if strain.is_none() && path.is_some() {
+                known.strained_ns = None;
+                known.calm_ns = Some(known.calm_ns.unwrap_or(now_ns));
+            }
+            if known.told.is_none() {
+                return known.strained_ns.is_some() && !is_gone;
+            }
+            let is_over =
+                known.calm_ns.is_some_and(|since| now_ns.saturating_sub(since) >= CALM_NS);
+            if is_gone || is_over {
+                let topic = Topic::place(FindingKind::Pressure, path.as_ref());
+                ledger.close(&topic, said::over(path.as_deref(), is_gone));
+            }
+            !is_gone && !is_over
+        });
+    }
+}
+
+impl Detector for PressureDetector {
+    fn observe(&mut self, model: &Model, at: &Stamped, ledger: &mut Ledger) {
+        let now_ns = model.now_ns();
+        match &at.event {
+            // Nothing else may happen there any more.
+            Event::Cgroup(state) if state.events.is_some_and(|events| events.under_oom) => {
+                if let Some(strain) = model.strain(&state.path) {
+                    self.judge(&strain, now_ns, ledger);
+                }
+            }
+            Event::Tick(_) if now_ns.saturating_sub(self.judged_ns) >= EVERY_NS => {
+                self.judged_ns = now_ns;
+                let mut strains: Vec<Strain<'_>> = model.strains().collect();
+                strains.sort_by_key(|strain| strain.path);
+                for strain in &strains {
+                    self.judge(strain, now_ns, ledger);
+                }
+                self.close(model, now_ns, ledger);
+            }
+            _ => {}
+        }
+    }
+}
+
+fn room(strain: &Strain<'_>) -> f64 {
+    strain.headroom_bytes as f64 / strain.limit_bytes.max(1) as f64
+}
+
+fn is_strained(strain: &Strain<'_>) -> bool {
+    let waits = strain.stall_share >= SHARE || strain.some_avg10.is_some_and(|some| some >= SOME);
+    room(strain) < ROOM && waits
+}
+
+fn is_calm(strain: &Strain<'_>) -> bool {
+    let waits = strain.stall_share >= CALM * SHARE
+        || strain.some_avg10.is_some_and(|some| some >= CALM * SOME);
+    !strain.is_hung && (!waits || room(strain) >= CALM_ROOM)
+}
+
+fn severity(strain: &Strain<'_>) -> Severity {
+    let nobody_works = strain.full_avg10.is_some_and(|full| full >= FULL);
+    let all_wait = || {
+        strain.stall_share >= ALL_SHARE
+            && strain.stall_share >= ALL_SHARE * strain.running().max(1) as f64
+    };
+    match strain.is_hung || nobody_works || all_wait() {
+        true => Severity::Critical,
+        false => Severity::Warning,
+    }
+}
+
+fn form(strain: &Strain<'_>) -> LostForm {
+    match (strain.is_hung, strain.is_throttled) {
+        (true, _) => LostForm::Hung,
+        (false, true) => LostForm::Throttled,
+        (false, false) => LostForm::Stalled,
+    }
+}
