@@ -5,14 +5,14 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rampage::event::{Event, NextVictim, Oom, Stamped};
+use rampage::event::{Event, NextVictim, Oom, Stamped, Victim};
 use rampage::model::Model;
 use tests::cgroup::MemoryCgroup;
 use tests::hog::Hog;
 use tests::needs;
 use tests::proc;
 use tests::scene::Scene;
-use tests::trace::{Trace, any_in};
+use tests::trace::Trace;
 
 const MIB: u64 = 1 << 20;
 const LIMIT_BYTES: u64 = 256 * MIB;
@@ -41,20 +41,26 @@ fn fill(scene: Scene, held_mib: u64) -> Result<(Trace, Hog)> {
     Ok((scene.finish()?, filler))
 }
 
-/// What the model says at the moment before the first kill in `path`, and that kill.
+/// What the model says at the moment before the first kill in `path`, and that kill. A group kill is
+/// told when all of it were marked, by then the first may have ended: the signals come before.
 fn before_the_kill<'a>(trace: &'a Trace, path: &str) -> Result<(NextVictim, &'a Oom)> {
-    let mut model = Model::new(&trace.header()?.config);
-    for line in &trace.lines {
-        if let Event::Oom(oom) = &line.event
-            && any_in(&oom.victims, path)
-        {
-            let named = model.next_victim(Some(path)).context("the model names nobody")?;
-            println!("named {named:?}; killed {:?}", oom.victims);
-            return Ok((named, oom));
+    let ooms = trace.ooms_in(path);
+    let oom = *ooms.first().with_context(|| format!("no oom event in {path}"))?;
+    let is_kill = |event: &Event| match event {
+        Event::Oom(told) => **told == *oom,
+        Event::Signal(signal) => {
+            let is_target = |victim: &Victim| victim.tgid == signal.target.tgid;
+            signal.from_kernel && oom.victims.iter().any(is_target)
         }
+        _ => false,
+    };
+    let mut model = Model::new(&trace.header()?.config);
+    for line in trace.lines.iter().take_while(|line| !is_kill(&line.event)) {
         model.apply(&Stamped { t_ns: line.t_ns, wall_ns: 0, event: line.event.clone() });
     }
-    anyhow::bail!("no oom event in {path}")
+    let named = model.next_victim(Some(path)).context("the model names nobody")?;
+    println!("named {named:?}; killed {:?}", oom.victims);
+    Ok((named, oom))
 }
 
 /// The process that was named for sure, which the kernel killed alone.
