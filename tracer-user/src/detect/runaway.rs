@@ -184,13 +184,15 @@ impl RunawayDetector {
         {
             return None;
         }
-        let mut dangers: Vec<_> =
-            model.limits_of(process).filter_map(|scope| self.danger(model, rise, scope)).collect();
+        let is_private = rise.memory == MemoryKind::Private;
+        let mut dangers: Vec<_> = model
+            .limits_of(process)
+            .filter(|scope| !is_private || can_reach(process, scope))
+            .filter_map(|scope| self.danger(model, rise, scope))
+            .collect();
         dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
         let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
-        if rise.memory == MemoryKind::Private
-            && let Some(limit) = stopped_by_php(model, process, soonest_s)
-        {
+        if is_private && let Some(limit) = stopped_by_php(model, process, soonest_s) {
             let will_last = self.will_last(&rise, limit.eta_s).is_some();
             return (will_last && limit.is_near()).then_some(Threat::MemoryLimit(limit));
         }
@@ -299,6 +301,11 @@ impl Detector for RunawayDetector {
 /// Whether it grew in the last ten seconds.
 fn is_fresh(model: &Model, rise: &Rise<'_>) -> bool {
     model.now_ns().saturating_sub(rise.last_growth_ns()) <= STILL_NS
+}
+
+/// Whether a process can use up a limit, by what it has mapped.
+pub(super) fn can_reach(process: &Process, scope: &Scope<'_>) -> bool {
+    process.untouched_bytes().is_none_or(|bytes| bytes >= scope.headroom_bytes)
 }
 
 /// Share of a process in the growth towards a limit during its episode, 0 to 1: of the limit's net

@@ -10,6 +10,7 @@ mod growers;
 mod history;
 mod host;
 mod intern;
+mod lows;
 mod owner;
 mod php;
 mod pools;
@@ -28,6 +29,7 @@ mod trend;
 
 pub use cgroup::{Cgroup, is_below};
 pub use host::Host;
+pub use lows::FloorRise;
 pub use php::{Insight, Leak, MemoryLimit, RequestGrowth, RequestKind};
 pub use pools::Pool;
 pub use process::Process;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::gauge::Gauge;
+use super::lows::FloorRise;
 use super::{Forecast, Model, Process};
 use crate::event::{Limit, LimitSetting, ScopeKind};
 
@@ -52,6 +53,11 @@ impl<'a> Scope<'a> {
     /// The same since a time within the last minute.
     pub fn rate_since(&self, since_ns: u64) -> f64 {
         self.gauge.rate_since(since_ns, self.model.now_ns)
+    }
+
+    /// The rise of the least that was consumed; None = it does not rise evenly.
+    pub fn floor_rise(&self) -> Option<FloorRise> {
+        self.gauge.floor_rise()
     }
 
     /// Lowest and highest of the rates over that time and over each half of it: how far the rate
