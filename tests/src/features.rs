@@ -106,7 +106,8 @@ features! {
 fn has_sys_resource() -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    set.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).is_some_and(|set| set >> 24 & 1 == 1)
+    set.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|set| set >> 24 & 1 == 1)
 }
 
 /// Returns from a test that needs features which this machine lacks: `needs!(Btf, Swap);`.

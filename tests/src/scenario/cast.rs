@@ -70,7 +70,11 @@ impl Cast {
     }
 
     /// Whether any of `names` has this process.
-    pub fn is_one_of<'a>(&self, names: impl IntoIterator<Item = &'a str>, key: &ProcessKey) -> bool {
+    pub fn is_one_of<'a>(
+        &self,
+        names: impl IntoIterator<Item = &'a str>,
+        key: &ProcessKey,
+    ) -> bool {
         names.into_iter().any(|name| self.who(name).contains(key))
     }
 

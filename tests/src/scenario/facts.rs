@@ -50,7 +50,11 @@ impl Facts {
 }
 
 /// Who of the cast was killed, in order, and how often the OOM killer came.
-pub fn killed(trace: &Trace, cast: &Cast, cgroups: &BTreeMap<String, String>) -> (Vec<Killed>, usize) {
+pub fn killed(
+    trace: &Trace,
+    cast: &Cast,
+    cgroups: &BTreeMap<String, String>,
+) -> (Vec<Killed>, usize) {
     let mut killed: Vec<Killed> = Vec::new();
     let mut ooms = 0;
     for line in &trace.lines {

@@ -41,9 +41,8 @@ pub struct Alarm {
 
 /// At 85 % of the limit: whoever is largest then.
 pub fn threshold(samples: &[Sample]) -> Vec<Alarm> {
-    let over = |sample: &&Sample| {
-        sample.usage_bytes as f64 >= THRESHOLD * sample.limit_bytes as f64
-    };
+    let over =
+        |sample: &&Sample| sample.usage_bytes as f64 >= THRESHOLD * sample.limit_bytes as f64;
     let looks = samples.iter().step_by(EVERY).filter(over);
     let alarms = looks.filter_map(|sample| {
         let (tgid, _) = sample.rss.iter().max_by_key(|(_, bytes)| bytes)?;

@@ -159,7 +159,9 @@ impl Judge<'_> {
                 _ if self.truth.must_not.iter().any(|kind| kind == said.kind()) => true,
                 false => false,
                 // What names nobody is right wherever something happens.
-                true if said.names_somebody() => !self.is_right(said) && !(is_must && self.fits(said)),
+                true if said.names_somebody() => {
+                    !self.is_right(said) && !(is_must && self.fits(said))
+                }
                 true => self.truth.is_quiet(),
             };
             if is_false && said.is_raised() {
@@ -222,7 +224,9 @@ impl Judge<'_> {
             if told.is_empty() || told.iter().any(|by| *by != kill.by) {
                 all = false;
                 let told = if told.is_empty() { "nobody".to_owned() } else { told.join(", ") };
-                score.failures.push(format!("{} was killed by {}, said: {told}", kill.who, kill.by));
+                score
+                    .failures
+                    .push(format!("{} was killed by {}, said: {told}", kill.who, kill.by));
             }
         }
         score.killer = Some(all);

@@ -44,11 +44,12 @@ impl Stage {
     pub fn new(scenario: &Scenario) -> Result<Self> {
         let mut cgroups = Cgroups(Vec::new());
         for spec in &scenario.cgroup {
-            let cgroup = make(spec, &cgroups)
-                .with_context(|| format!("making the cgroup {}", spec.name))?;
+            let cgroup =
+                make(spec, &cgroups).with_context(|| format!("making the cgroup {}", spec.name))?;
             cgroups.0.push((spec.name.clone(), cgroup));
         }
-        let folder = |place: &str| tempfile::Builder::new().prefix("rampage-scene-").tempdir_in(place);
+        let folder =
+            |place: &str| tempfile::Builder::new().prefix("rampage-scene-").tempdir_in(place);
         let disk = folder("/var/tmp").or_else(|_| folder("/tmp")).context("a folder on a disk")?;
         let shm = folder("/dev/shm").context("a folder in a tmpfs")?;
         Ok(Self {

@@ -39,7 +39,9 @@ fn is_kept(event: &Event, kept: &BTreeSet<ProcessKey>, facts: &Facts) -> bool {
 fn is_near(path: &str, facts: &Facts) -> bool {
     let below = |inner: &str, outer: &str| {
         outer == "/"
-            || inner.strip_prefix(outer).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+            || inner
+                .strip_prefix(outer)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     };
     facts.is_ours(path) || facts.cgroups.values().any(|ours| below(ours, path))
 }

@@ -188,7 +188,12 @@ impl Hog {
     fn touch(&mut self, argument: &str) {
         let mut regions = std::mem::take(&mut self.regions);
         for region in regions.iter_mut().filter(|region| region.touched_bytes == 0) {
-            self.write_pages(region.address.cast(), region.len, region.slot, number(argument) << 20);
+            self.write_pages(
+                region.address.cast(),
+                region.len,
+                region.slot,
+                number(argument) << 20,
+            );
             region.touched_bytes = region.len as u64;
         }
         self.regions = regions;

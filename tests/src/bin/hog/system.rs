@@ -19,7 +19,8 @@ pub fn map(len: usize, fd: i32) -> *mut u8 {
 
 /// The same with more flags.
 pub fn map_with(len: usize, fd: i32, more: i32) -> *mut u8 {
-    let flags = more | if fd < 0 { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS } else { libc::MAP_SHARED };
+    let flags =
+        more | if fd < 0 { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS } else { libc::MAP_SHARED };
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice; the result is checked.
     let mapping = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, 0) };
