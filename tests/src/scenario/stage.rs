@@ -51,7 +51,7 @@ impl Stage {
         let folder =
             |place: &str| tempfile::Builder::new().prefix("rampage-scene-").tempdir_in(place);
         let disk = folder("/var/tmp").or_else(|_| folder("/tmp")).context("a folder on a disk")?;
-        let shm = folder("/dev/shm").context("a folder in a tmpfs")?;
+        let shm = folder("/dev/shm").or_else(|_| folder("/tmp")).context("a folder in a tmpfs")?;
         Ok(Self {
             actors: BTreeMap::new(),
             lines: Vec::new(),

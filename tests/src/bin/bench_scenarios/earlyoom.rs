@@ -5,9 +5,9 @@ use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ::tests::clock;
+use ::tests::scenario::others::Alarm;
 use anyhow::{Context, Result};
-use tests::clock;
-use tests::scenario::others::Alarm;
 
 /// The program.
 const BINARY: &str = "/usr/bin/earlyoom";
