@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result};
 use rampage::pipeline::Pipeline;
 use rampage::trace::lines;
-use serde_json::Value;
 
 use super::facts::Facts;
 use super::run::Round;
@@ -70,11 +69,6 @@ fn replay(text: &str) -> Result<Vec<Said>> {
     pipeline.finish("end of input")?;
     drop(pipeline);
     Ok(collected.0)
-}
-
-/// For messages: the scores of two runs as JSON.
-pub fn json(score: &Score) -> Value {
-    serde_json::to_value(score).unwrap_or_default()
 }
 
 fn paths(folder: &Path, name: &str) -> (PathBuf, PathBuf) {

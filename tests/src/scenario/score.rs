@@ -160,7 +160,7 @@ impl Judge<'_> {
                 false => false,
                 // What names nobody is right wherever something happens.
                 true if said.names_somebody() => {
-                    !self.is_right(said) && !(is_must && self.fits(said))
+                    !(self.is_right(said) || is_must && self.fits(said))
                 }
                 true => self.truth.is_quiet(),
             };
