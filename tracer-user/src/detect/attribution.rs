@@ -59,7 +59,7 @@ struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cause {
     /// One process.
-    Process(Culprit),
+    Process(Box<Culprit>),
     /// The workers of one PHP pool together.
     Pool {
         /// Its name.
@@ -165,7 +165,7 @@ impl Attribution {
         let leads = lately.share >= SHARE && ever.share >= SHARE;
         let is_same = (lately.tgid, lately.start_ns) == (ever.tgid, ever.start_ns);
         if leads && is_same && lately.grown_bytes.min(ever.grown_bytes) >= self.least_bytes {
-            return Cause::Process(lately);
+            return Cause::Process(Box::new(lately));
         }
         if let Some(cause) = self.pool() {
             return cause;
