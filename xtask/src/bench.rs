@@ -19,6 +19,8 @@ pub enum Which {
     Overhead,
     /// Model, detectors and sinks with up to 100,000 processes
     Scale,
+    /// From the kernel's event to the printed finding
+    Latency,
 }
 
 /// Builds everything in release mode and runs one benchmark or all, as root where needed.
@@ -28,23 +30,29 @@ pub fn execute(
     args: &[OsString],
 ) -> anyhow::Result<()> {
     build::execute(workspace)?;
-    let overhead = which != Some(Which::Scale);
-    let scale = which != Some(Which::Overhead);
-    if overhead {
-        debian::ensure(&PACKAGES, "bench overhead")?;
-        run(workspace, "bench_overhead", true, args)?;
-    }
-    if scale {
-        run(workspace, "bench_scale", true, args)?;
+    for one in Which::value_variants().iter().filter(|one| which.is_none_or(|which| which == **one))
+    {
+        if *one == Which::Overhead {
+            debian::ensure(&PACKAGES, "bench overhead")?;
+        }
+        run(workspace, one.program(), args)?;
     }
     Ok(())
 }
 
-fn run(workspace: &Workspace, name: &str, root: bool, args: &[OsString]) -> anyhow::Result<()> {
+impl Which {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Overhead => "bench_overhead",
+            Self::Scale => "bench_scale",
+            Self::Latency => "bench_latency",
+        }
+    }
+}
+
+fn run(workspace: &Workspace, name: &str, args: &[OsString]) -> anyhow::Result<()> {
     let mut bench = workspace.cargo(["run", "--release", "--package", "tests", "--bin", name]);
     bench.arg("--target-dir").arg(&workspace.target).arg("--").args(args);
-    if root {
-        test::run_as_root(&mut bench, &Rustc::probe(workspace)?)?;
-    }
+    test::run_as_root(&mut bench, &Rustc::probe(workspace)?)?;
     exec(&mut bench, Output::Shown).map(drop)
 }

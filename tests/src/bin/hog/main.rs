@@ -14,6 +14,7 @@
 //! | `file:PATH` | maps PATH shared and reads each page |
 //! | `map:MIB` | maps MIB of anonymous memory and leaves it alone |
 //! | `touch` | touches all that was mapped so |
+//! | `churn` | touches all that this process has mapped, again and again, for ever |
 //! | `free` | unmaps all that this process (or thread) has mapped |
 //! | `fork { … }` | starts a child that runs the block and exits |
 //! | `thread { … }` | starts a thread that runs the block |
@@ -96,6 +97,7 @@ impl Hog {
                 "anon" | "thp" | "any" | "shm" => self.grow(name, argument),
                 "map" => self.map_only(number(argument) as usize * (1 << 20)),
                 "touch" => self.touch(),
+                "churn" => self.churn(),
                 "file" => self.map_file(&word.as_bytes()["file:".len()..]),
                 "free" => self.free(),
                 "fork" => self.fork(block),
@@ -183,6 +185,17 @@ impl Hog {
                 counter.fetch_add(PAGE_BYTES as u64, Ordering::Relaxed);
             }
             region.touched_bytes = region.len as u64;
+        }
+    }
+
+    fn churn(&self) -> ! {
+        loop {
+            for region in &self.regions {
+                for offset in (0..region.len).step_by(PAGE_BYTES) {
+                    // SAFETY: offset lies inside the mapping, which is writable and this process's own.
+                    unsafe { region.address.cast::<u8>().add(offset).write_volatile(1) };
+                }
+            }
         }
     }
 
