@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rampage::event::{Evidence, FindingState};
+use rampage::event::{Event, Evidence, FindingState};
 
 use crate::cgroup::MemoryCgroup;
 use crate::clock;
@@ -156,10 +156,19 @@ impl Latencies {
 
     /// Of the runaways that a report of growth raised: from that report, made in the kernel.
     pub fn of_runaways(arrived: &[Arrived]) -> Self {
+        Self::of_reports(arrived, |evidence| matches!(evidence, Evidence::Runaway(_)))
+    }
+
+    /// Of processes that somebody ended: from their exit's report, made in the kernel.
+    pub fn of_ends(arrived: &[Arrived]) -> Self {
+        Self::of_reports(arrived, |evidence| matches!(evidence, Evidence::Killed(_)))
+    }
+
+    fn of_reports(arrived: &[Arrived], is_wanted: impl Fn(&Evidence) -> bool) -> Self {
         let of = |arrived: &Arrived| {
-            let is_runaway = matches!(evidence(arrived)?, Evidence::Runaway(_));
+            let is_wanted = is_wanted(evidence(arrived)?) && !arrived.by_tick;
             let line = &arrived.line;
-            (is_runaway && !arrived.by_tick).then(|| line.arrival_ns.saturating_sub(line.t_ns))
+            is_wanted.then(|| line.arrival_ns.saturating_sub(line.t_ns))
         };
         Self::sorted(arrived.iter().filter_map(of))
     }
@@ -185,7 +194,7 @@ impl Latencies {
 
 /// Of a finding that was raised.
 fn evidence(arrived: &Arrived) -> Option<&Evidence> {
-    let rampage::event::Event::Finding(finding) = &arrived.line.event else { return None };
+    let Event::Finding(finding) = &arrived.line.event else { return None };
     (finding.state == FindingState::Raised).then_some(&finding.evidence)
 }
 

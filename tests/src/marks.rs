@@ -71,7 +71,8 @@ mod tests {
 
     #[test]
     fn a_line_tells_thread_and_time() {
-        let line = "             hog-812     [001] d..1.  1234.567890: mark_victim: pid=812 comm=hog";
+        let line =
+            "             hog-812     [001] d..1.  1234.567890: mark_victim: pid=812 comm=hog";
         assert_eq!(mark(line), Some(Mark { tid: 812, t_ns: 1_234_567_890_000 }));
         assert_eq!(mark("# tracer: nop"), None);
     }
