@@ -12,6 +12,7 @@ pub mod features;
 pub mod hog;
 pub mod keep;
 pub mod kernel_log;
+pub mod latency;
 pub mod marks;
 pub mod php;
 pub mod proc;

@@ -60,6 +60,15 @@ pub fn start(tgid: u32) -> Option<(u64, bool)> {
     Some((ticks * 10_000_000, size > 0))
 }
 
+/// Major faults of a process so far, all its threads together.
+pub fn major_faults(tgid: u32) -> Result<u64> {
+    let path = format!("/proc/{tgid}/stat");
+    let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
+    let rest = text.rfind(')').and_then(|at| text.get(at + 2..));
+    let field = rest.and_then(|rest| rest.split(' ').nth(9)?.parse().ok());
+    field.with_context(|| format!("no major faults in {path}"))
+}
+
 /// Living processes with an address space: tgid → start, ns.
 pub fn processes() -> Result<BTreeMap<u32, u64>> {
     list(|has_memory| has_memory)

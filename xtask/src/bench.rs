@@ -24,6 +24,8 @@ pub enum Which {
     Scale,
     /// What is said of real incidents, against their truth: subject, lead, verdict, killer
     Scenarios,
+    /// From the kernel's event to the printed finding
+    Latency,
 }
 
 /// Builds everything in release mode and runs one benchmark or all, as root where needed.
@@ -33,29 +35,38 @@ pub fn execute(
     args: &[OsString],
 ) -> anyhow::Result<()> {
     build::execute(workspace)?;
-    let wanted = |one| which.is_none_or(|which| which == one);
-    if wanted(Which::Overhead) {
-        debian::ensure(&PACKAGES, "bench overhead")?;
-        run(workspace, "bench_overhead", true, args)?;
-    }
-    if wanted(Which::Scale) {
-        run(workspace, "bench_scale", true, args)?;
-    }
-    if wanted(Which::Scenarios) {
-        debian::ensure(&ACTORS, "bench scenarios")?;
-        // The hog is a program of its own.
-        let mut hog = workspace.cargo(["build", "--release", "--package", "tests", "--bin", "hog"]);
-        exec(hog.arg("--target-dir").arg(&workspace.target), Output::Shown)?;
-        run(workspace, "bench_scenarios", true, args)?;
+    for one in Which::value_variants().iter().filter(|one| which.is_none_or(|which| which == **one))
+    {
+        match one {
+            Which::Overhead => debian::ensure(&PACKAGES, "bench overhead")?,
+            Which::Scenarios => {
+                debian::ensure(&ACTORS, "bench scenarios")?;
+                // The hog is a program of its own.
+                let mut hog =
+                    workspace.cargo(["build", "--release", "--package", "tests", "--bin", "hog"]);
+                exec(hog.arg("--target-dir").arg(&workspace.target), Output::Shown)?;
+            }
+            Which::Scale | Which::Latency => {}
+        }
+        run(workspace, one.program(), args)?;
     }
     Ok(())
 }
 
-fn run(workspace: &Workspace, name: &str, root: bool, args: &[OsString]) -> anyhow::Result<()> {
+impl Which {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Overhead => "bench_overhead",
+            Self::Scale => "bench_scale",
+            Self::Scenarios => "bench_scenarios",
+            Self::Latency => "bench_latency",
+        }
+    }
+}
+
+fn run(workspace: &Workspace, name: &str, args: &[OsString]) -> anyhow::Result<()> {
     let mut bench = workspace.cargo(["run", "--release", "--package", "tests", "--bin", name]);
     bench.arg("--target-dir").arg(&workspace.target).arg("--").args(args);
-    if root {
-        test::run_as_root(&mut bench, &Rustc::probe(workspace)?)?;
-    }
+    test::run_as_root(&mut bench, &Rustc::probe(workspace)?)?;
     exec(&mut bench, Output::Shown).map(drop)
 }

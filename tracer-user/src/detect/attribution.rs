@@ -88,7 +88,7 @@ pub(super) enum Cause {
         /// Most grown in the last minute.
         lately: Culprit,
         /// Most grown since first seen.
-        since_seen: Culprit,
+        since_seen: Box<Culprit>,
     },
 }
 
@@ -171,7 +171,7 @@ impl Attribution {
             return cause;
         }
         if leads && !is_same {
-            return Cause::Disagree { lately, since_seen: ever };
+            return Cause::Disagree { lately, since_seen: Box::new(ever) };
         }
         if leads {
             return Cause::NoGrowth;

@@ -109,8 +109,17 @@ struct Danger<'a> {
     scope: Scope<'a>,
     rate_bytes_per_s: f64,
     eta_s: f64,
-    /// At the highest and at the lowest rate of late, s.
-    eta_range_s: (f64, Option<f64>),
+    /// From when on the rate counts, ns.
+    since_ns: u64,
+}
+
+impl Danger<'_> {
+    /// The time left at the highest and at the lowest rate of late, s.
+    fn eta_range_s(&self) -> (f64, Option<f64>) {
+        let (low, high) = self.scope.rates_since(self.since_ns);
+        let left_s = |rate| eta_s(self.scope.headroom_bytes, rate);
+        (left_s(high).unwrap_or(self.eta_s), left_s(low))
+    }
 }
 
 /// A worker that PHP's own memory_limit stops before it meets another limit.
@@ -150,9 +159,11 @@ impl RunawayDetector {
         &mut self,
         model: &'a Model,
         process: &'a Process,
-        mut rises: impl Iterator<Item = Rise<'a>>,
+        rises: impl Iterator<Item = Rise<'a>>,
         ledger: &mut Ledger,
     ) {
+        // Most events end here: growth is warm-up, or over.
+        let mut rises = rises.filter(|rise| is_lasting(model, rise));
         let threat = rises.find_map(|rise| self.threat(model, process, rise));
         let Some(threat) = threat else { return };
         let topic = Topic::process(threat.kind(), process.key);
@@ -178,12 +189,6 @@ impl RunawayDetector {
         process: &'a Process,
         rise: Rise<'a>,
     ) -> Option<Threat<'a>> {
-        if rise.novel_bytes() < WARM_UP_BYTES
-            || rise.growing_s() < SUSTAINED_S
-            || !is_fresh(model, &rise)
-        {
-            return None;
-        }
         let is_private = rise.memory == MemoryKind::Private;
         let mut dangers: Vec<_> = model
             .limits_of(process)
@@ -205,7 +210,7 @@ impl RunawayDetector {
     /// A look into a growing PHP worker is under way: what it does is worth a short wait, where
     /// there is time for it.
     fn waits(&mut self, model: &Model, process: &Process, eta_s: f64) -> bool {
-        let is_looked_into = model.takes_looks() && process.php.as_ref().is_some_and(Php::serves);
+        let is_looked_into = model.takes_looks() && process.php.as_deref().is_some_and(Php::serves);
         let is_known = process.insight.as_ref().is_some_and(|insight| {
             process.private().is_none_or(|rise| insight.looked_ns >= rise.onset_ns())
                 && !insight.stack.is_empty()
@@ -225,10 +230,7 @@ impl RunawayDetector {
         let since_ns = rise.onset_ns().max(model.now_ns().saturating_sub(RATE_NS));
         let rate_bytes_per_s = scope.rate_since(since_ns);
         let time_s = self.will_last(&rise, eta_s(scope.headroom_bytes, rate_bytes_per_s)?)?;
-        let (low, high) = scope.rates_since(since_ns);
-        let left_s = |rate| eta_s(scope.headroom_bytes, rate);
-        let eta_range_s = (left_s(high).unwrap_or(time_s), left_s(low));
-        Some(Danger { rise, scope, rate_bytes_per_s, eta_s: time_s, eta_range_s })
+        Some(Danger { rise, scope, rate_bytes_per_s, eta_s: time_s, since_ns })
     }
 
     /// The time left, if it is within the horizon and the growth can be expected to last that long.
@@ -296,6 +298,11 @@ impl Detector for RunawayDetector {
             _ => {}
         }
     }
+}
+
+/// Whether it is more than warm-up and one allocation, and goes on.
+fn is_lasting(model: &Model, rise: &Rise<'_>) -> bool {
+    rise.novel_bytes() >= WARM_UP_BYTES && rise.growing_s() >= SUSTAINED_S && is_fresh(model, rise)
 }
 
 /// Whether it grew in the last ten seconds.

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::event::{Php, Subject};
+use crate::event::Subject;
 use crate::model::Process;
 use crate::text;
 
@@ -37,7 +37,7 @@ pub(super) fn named(comm: &str, pool: Option<&str>, tgid: u32) -> String {
 
 /// The PHP pool of a process.
 pub(super) fn pool(process: &Process) -> Option<Arc<str>> {
-    process.php.as_ref().and_then(|Php { pool, .. }| pool.clone())
+    process.php.as_ref().and_then(|php| php.pool.clone())
 }
 
 /// The process as a finding's subject.

@@ -47,7 +47,7 @@ pub enum ProcessCause {
 }
 
 /// PHP identity from the process title.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Php {
     /// `fpm`, `cli`, `cgi`, …
     pub sapi: Arc<str>,

@@ -1,5 +1,6 @@
-//! What this process asks the kernel for itself: memory that is locked as it is touched, and the OOM killer's eye
-//! turned elsewhere (both best effort; what was refused is said), and children that do not stay behind.
+//! What this process asks the kernel for itself: code that is locked, memory that is locked as it is
+//! touched, and the OOM killer's eye turned elsewhere (all best effort; what was refused is said), and
+//! children that do not stay behind.
 
 use std::fs;
 use std::io;
@@ -7,7 +8,7 @@ use std::io;
 /// What could be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
-    /// Memory is locked (pages are locked when they are first touched).
+    /// Memory is locked (pages of data are locked when they are first touched).
     pub locked: bool,
     /// oom_score_adj that is in force.
     pub oom_score_adj: i32,
@@ -31,6 +32,8 @@ pub fn protect() -> Protection {
     };
     if !locked {
         tracing::debug!("memory is not locked: {}", io::Error::last_os_error());
+    } else if let Err(error) = lock_code() {
+        tracing::debug!("code is not locked: {error}");
     }
     // -1000 needs CAP_SYS_RESOURCE.
     if let Err(error) = fs::write("/proc/self/oom_score_adj", "-1000") {
@@ -41,4 +44,45 @@ pub fn protect() -> Protection {
         .and_then(|text| text.trim().parse().ok())
         .unwrap_or(0);
     Protection { locked, oom_score_adj }
+}
+
+/// Brings in all code and locks it. A page of it that first runs while the host thrashes, such as that
+/// of an OOM verdict, would have to be read from the disk that everybody waits for.
+fn lock_code() -> io::Result<()> {
+    for (address, len) in fs::read_to_string("/proc/self/maps")?.lines().filter_map(code) {
+        // SAFETY: mlock changes nothing in memory, and fails where nothing is mapped.
+        if unsafe { libc::mlock(address as *const libc::c_void, len) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(())
+}
+
+/// Address and length, bytes, of what a line of /proc/self/maps says is code of a file:
+/// `55bc72fc8000-55bc734d9000 r-xp 00488000 fe:00 57852  /usr/bin/rampage`.
+fn code(line: &str) -> Option<(usize, usize)> {
+    let mut words = line.split_ascii_whitespace();
+    let (from, to) = words.next()?.split_once('-')?;
+    let address = |hex| usize::from_str_radix(hex, 16).ok();
+    let (from, to) = (address(from)?, address(to)?);
+    let is_code = words.next()? == "r-xp" && words.nth(3)?.starts_with('/');
+    is_code.then(|| (from, to.saturating_sub(from)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_code_of_files_is_found() {
+        let file = "/usr/bin/rampage (deleted)";
+        let line = |rights: &str, file: &str| {
+            code(&format!("7f00-8100 {rights} 00488000 fe:00 57852    {file}"))
+        };
+        assert_eq!(line("r-xp", file), Some((0x7f00, 0x200)));
+        assert_eq!(line("r--p", file), None);
+        assert_eq!(line("r-xp", "[vdso]"), None);
+        assert_eq!(line("r-xp", ""), None);
+        assert_eq!(code("what is this?"), None);
+    }
 }

@@ -152,12 +152,7 @@ impl Model {
             process.exe = state.exe.as_ref().map(|text| names.get(text));
         }
         let before = PoolKey::of(process);
-        process.php = state.php.as_ref().map(|php| event::Php {
-            sapi: names.get(&php.sapi),
-            pool: php.pool.as_ref().map(|text| names.get(text)),
-            master_tgid: php.master_tgid,
-            version: php.version.as_ref().map(|text| names.get(text)),
-        });
+        process.php = state.php.as_ref().map(|php| names.php(php));
         let now = PoolKey::of(process);
         if before != now {
             pools.leave(before.as_ref(), slot);

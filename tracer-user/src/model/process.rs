@@ -32,7 +32,7 @@ pub struct Process {
     /// Memory cgroup, if known.
     pub cgroup: Option<Arc<str>>,
     /// PHP, if it is.
-    pub php: Option<Php>,
+    pub php: Option<Arc<Php>>,
     /// What looks into it told, if it is PHP and was looked into.
     pub insight: Option<Box<Insight>>,
     /// Its last growth event.

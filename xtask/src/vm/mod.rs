@@ -210,7 +210,7 @@ fn hear(machine: &str, said: Said, tests: &mut Vec<Ended>) {
         Outcome::Skipped => format!("skipped: needs {text}"),
     };
     let mut shown = format!("{machine}: test {name} ... {outcome} ({seconds:.1} s)\n");
-    if ended.outcome == Outcome::Failed {
+    if ended.outcome != Outcome::Skipped {
         for line in text.lines() {
             shown.push_str("    ");
             shown.extend(line.chars().filter(|c| !c.is_control()));

@@ -57,7 +57,8 @@ pub struct Ended {
     pub outcome: Outcome,
     /// How long it took.
     pub seconds: f64,
-    /// The feature that was missing, when it was skipped; what it printed, when it failed.
+    /// The feature that was missing, when it was skipped; what it printed, when it failed; what it
+    /// measured, when it held.
     #[serde(default)]
     pub text: String,
 }

@@ -15,6 +15,8 @@ use crate::say;
 const SHOWN_BYTES: u64 = 12 << 10;
 /// What a test writes when it cannot run here.
 const SKIPPED: &str = "skipped: needs ";
+/// What a test writes before a figure that is of interest also when it holds.
+const MEASURED: &str = "measured: ";
 
 /// Runs them all.
 pub fn all(plan: &Plan, out: &mut impl Write) -> Result<()> {
@@ -42,6 +44,12 @@ fn kernel_log() -> String {
     format!("\nthe kernel's log:\n{}", last.join("\n"))
 }
 
+/// The figures that a test wrote, one a line.
+fn measured(text: &str) -> String {
+    let figures = text.lines().filter_map(|line| line.split_once(MEASURED));
+    figures.map(|(_, figure)| figure).collect::<Vec<_>>().join("\n")
+}
+
 fn one(plan: &Plan, step: &Step, limit: Duration) -> Result<(Outcome, String)> {
     let mut command = Command::new(&step.program);
     command.args([&*step.test, "--exact", "--nocapture", "--test-threads=1"]);
@@ -52,7 +60,7 @@ fn one(plan: &Plan, step: &Step, limit: Duration) -> Result<(Outcome, String)> {
     Ok(match (status, skipped) {
         (None, _) => (Outcome::Failed, format!("{text}\nit was ended after {} s", limit.as_secs())),
         (Some(0), Some((_, lacks))) => (Outcome::Skipped, lacks.to_owned()),
-        (Some(0), None) if ran => (Outcome::Ok, String::new()),
+        (Some(0), None) if ran => (Outcome::Ok, measured(&text)),
         (Some(0), None) => (Outcome::Failed, format!("{text}\nthere is no such test")),
         (Some(status), _) => (Outcome::Failed, format!("{text}\nwait status {status}")),
     })

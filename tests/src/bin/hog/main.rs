@@ -15,6 +15,7 @@
 //! | `touch[:RATE]` | touches all that was mapped so |
 //! | `populate:MIB` | maps MIB of new anonymous memory, filled by the kernel in one go |
 //! | `file:PATH` | maps PATH shared and reads each page |
+//! | `churn` | touches all that this process has mapped, again and again, for ever |
 //! | `free` | unmaps all that this process (or thread) has mapped |
 //! | `fork { … }` | starts a child that runs the block and exits |
 //! | `thread { … }` | starts a thread that runs the block |
@@ -99,6 +100,7 @@ impl Hog {
                 "anon" | "thp" | "any" | "shm" => self.grow(name, argument),
                 "map" => self.reserve(argument),
                 "touch" => self.touch(argument),
+                "churn" => self.churn(),
                 "populate" => self.populate(argument),
                 "kill" => system::send(argument),
                 // SAFETY: SIG_IGN is valid for every signal; a wrong number is refused.
@@ -206,6 +208,17 @@ impl Hog {
         let address = map_with(len, -1, libc::MAP_POPULATE).cast();
         self.slot(Slot::Anon).fetch_add(len as u64, Ordering::Relaxed);
         self.regions.push(Region { address, len, slot: Slot::Anon, touched_bytes: len as u64 });
+    }
+
+    fn churn(&self) -> ! {
+        loop {
+            for region in &self.regions {
+                for offset in (0..region.len).step_by(PAGE_BYTES) {
+                    // SAFETY: offset lies inside the mapping, which is writable and this process's own.
+                    unsafe { region.address.cast::<u8>().add(offset).write_volatile(1) };
+                }
+            }
+        }
     }
 
     fn map_file(&mut self, path: &[u8]) {

@@ -263,5 +263,5 @@ impl Ended {
 }
 
 fn is_watched(process: &Process) -> bool {
-    process.php.as_ref().is_some_and(Php::serves) || process.private_bytes() >= LARGE_BYTES
+    process.php.as_deref().is_some_and(Php::serves) || process.private_bytes() >= LARGE_BYTES
 }

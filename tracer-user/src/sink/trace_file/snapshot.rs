@@ -62,7 +62,7 @@ fn process(process: &model::Process) -> [Event; 2] {
             exe: None,
             uid: process.uid,
             cgroup: process.cgroup.clone(),
-            php: process.php.clone(),
+            php: process.php.as_deref().cloned(),
             cause: ProcessCause::Found,
         }),
         Event::Growth(process.memory),

@@ -104,11 +104,13 @@ impl Cgroups {
         }
     }
 
-    /// One look at the cgroups in use.
+    /// One look at the cgroups in use. Where somebody waited for memory it is looked at again next
+    /// time, until nobody does: else its last reading would stand when nothing grows there any more.
     pub fn look(&mut self) -> Vec<Event> {
         self.walked = false;
         let Some(hierarchy) = &self.hierarchy else { return Vec::new() };
         let mut events = Vec::new();
+        let mut again = Vec::new();
         for _ in 0..MAX_LOOKS.min(self.waiting.len()) {
             let Some(path) = self.waiting.pop_front() else { break };
             if !self.in_use.remove(&path) {
@@ -116,10 +118,18 @@ impl Cgroups {
             }
             // Gone since: its removal is an event of its own.
             let Ok(sample) = hierarchy.sample(&path) else { continue };
+            let mut waits = sample.events.is_some_and(|events| events.under_oom);
             events.push(Event::Cgroup(Box::new(sample)));
             if let Some(pressure) = hierarchy.pressure(&path) {
+                waits |= pressure.some_avg10.is_some_and(|some| some > 0.0);
                 events.push(Event::Pressure(pressure));
             }
+            if waits {
+                again.push(path);
+            }
+        }
+        for path in again {
+            self.use_path(&path);
         }
         events
     }

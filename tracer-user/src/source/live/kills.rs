@@ -160,6 +160,11 @@ impl Kills {
         if quiet { self.take() } else { None }
     }
 
+    /// Whether a group kill may get further marks.
+    pub fn is_open(&self) -> bool {
+        self.group.is_some()
+    }
+
     fn take(&mut self) -> Option<(u64, Oom)> {
         self.group.take().map(|group| (group.t_ns, group.oom))
     }

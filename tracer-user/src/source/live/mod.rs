@@ -160,6 +160,14 @@ impl LiveSource {
         taken > 0
     }
 
+    /// Tells of a group kill that has got no mark for a while; one that may go on is looked at again.
+    fn settle_kills(&mut self, out: &mut Vec<Stamped>) {
+        self.translator.settle_kills(clock::boot_ns(), out);
+        if self.translator.awaits_marks() {
+            self.poll = Some(Instant::now() + POLL);
+        }
+    }
+
     /// Takes all that is in the ring at the call, and little more: a storm that goes on must not
     /// keep the reader here.
     fn drain_all(&mut self, out: &mut Vec<Stamped>) {
@@ -314,7 +322,9 @@ impl Source for LiveSource {
                 }
                 () = sleep_until(poll.unwrap_or_else(Instant::now)), if poll.is_some() => {
                     self.poll = None;
-                    self.drain(out);
+                    if !self.drain(out) {
+                        self.settle_kills(out);
+                    }
                 }
             }
             self.ask();

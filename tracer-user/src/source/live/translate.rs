@@ -129,6 +129,11 @@ impl Translator {
         }
     }
 
+    /// Whether a group kill may still go on.
+    pub fn awaits_marks(&self) -> bool {
+        self.kills.is_open()
+    }
+
     fn killed(&self, t_ns: u64, oom: Oom, out: &mut Vec<Stamped>) {
         out.push(self.stamp(t_ns, Event::Oom(Box::new(oom))));
     }
