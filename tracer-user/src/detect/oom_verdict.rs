@@ -1,6 +1,7 @@
 //! `oom_verdict`: who was killed, who asked for the memory, and who really caused it. Each kill
 //! has exactly one verdict; a wrong culprit is worse than none.
 
+mod account;
 mod advice;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,8 @@ use crate::event::{
 };
 use crate::model::{Model, is_below, limit_owner};
 use crate::text;
+
+pub(super) use account::account;
 
 /// Judges kills.
 #[derive(Default)]

@@ -3,43 +3,31 @@
 //! Each limit is forecast from its own net rate; then its growth is attributed. The rule has no
 //! scale: growth that has lasted for some time is expected to last some multiple of it more.
 
+mod account;
+mod rules;
 mod said;
 #[cfg(test)]
 mod tests;
 
 use rustc_hash::FxHashMap;
 
+use super::rule::all_hold;
 use super::{Detector, Ledger, Topic, work};
 use crate::event::{
     Config, Event, Evidence, Finding, FindingKind, MemoryKind, Php, ProcessCause, ProcessKey,
     Severity, Stamped,
 };
-use crate::model::{Forecast, Model, Process, Rise, Scope, eta_s};
+use crate::model::{Forecast, Model, Process, Rates, Rise, Scope, eta_s};
 use crate::sink::filter::Filter;
 
-/// Growth up to this is warm-up: a PHP worker that meets the application's code for the first time
-/// takes 5 to 10 MiB.
-const WARM_UP_BYTES: u64 = 16 << 20;
-/// Growth that has lasted d is expected to last this times d more: it has then used a fifth of the
-/// room that it found.
-const OUTLASTS: f64 = 4.0;
-/// Growth that is over sooner was one large allocation; nobody could act on it in time either, s.
-const SUSTAINED_S: f64 = 0.1;
-/// The driver holds at least this share of the growth towards its limit.
-const SHARE: f64 = 0.5;
+pub(super) use account::account;
+
 /// Net rates are taken over the driver's episode, at most this long, ns.
 const RATE_NS: u64 = 10_000_000_000;
 /// Shares are taken over the driver's episode, at most this long, ns.
 const SHARE_NS: u64 = 60_000_000_000;
-/// A limit that is reached sooner is critical, s.
-const CRITICAL_S: f64 = 10.0;
-/// An episode without growth for this long is over, ns.
-const STILL_NS: u64 = 10_000_000_000;
 /// A PHP worker is named when a look told what it does, or after this, ns.
 const LOOK_WAIT_NS: u64 = 300_000_000;
-/// A PHP worker that uses less of its memory_limit than this is far from it.
-const MEMORY_LIMIT_SHARE: f64 = 0.5;
-
 /// Both kinds of finding that this detector raises.
 const KINDS: [FindingKind; 2] = [FindingKind::Runaway, FindingKind::MemoryLimit];
 
@@ -77,7 +65,7 @@ impl Threat<'_> {
     fn severity(&self) -> Severity {
         match self {
             Self::MemoryLimit(_) => Severity::Info,
-            Self::Shared(danger, _) if danger.eta_s < CRITICAL_S => Severity::Critical,
+            Self::Shared(danger, _) if rules::critical(danger.eta_s).holds() => Severity::Critical,
             Self::Shared(..) => Severity::Warning,
         }
     }
@@ -107,23 +95,30 @@ impl Threat<'_> {
 struct Danger<'a> {
     rise: Rise<'a>,
     scope: Scope<'a>,
-    rate_bytes_per_s: f64,
+    rates: Rates,
     eta_s: f64,
+}
+
+impl<'a> Danger<'a> {
+    /// None = the limit is not being used up.
+    fn new(model: &Model, rise: Rise<'a>, scope: Scope<'a>) -> Option<Self> {
+        let since_ns = rise.onset_ns().max(model.now_ns().saturating_sub(RATE_NS));
+        let rates = scope.rates_since(since_ns);
+        let eta_s = eta_s(scope.headroom_bytes, rates.whole)?;
+        Some(Self { rise, scope, rates, eta_s })
+    }
+
     /// At the highest and at the lowest rate of late, s.
-    eta_range_s: (f64, Option<f64>),
+    fn eta_range_s(&self) -> (f64, Option<f64>) {
+        let left_s = |rate| eta_s(self.scope.headroom_bytes, rate);
+        (left_s(self.rates.high()).unwrap_or(self.eta_s), left_s(self.rates.low()))
+    }
 }
 
 /// A worker that PHP's own memory_limit stops before it meets another limit.
 struct PhpDanger {
     limit: Forecast,
     eta_s: f64,
-}
-
-impl PhpDanger {
-    fn is_near(&self) -> bool {
-        let used = self.limit.limit_bytes.saturating_sub(self.limit.headroom_bytes);
-        used as f64 >= MEMORY_LIMIT_SHARE * self.limit.limit_bytes as f64
-    }
 }
 
 /// The memory_limit, if it is met before `soonest_s`.
@@ -178,25 +173,26 @@ impl RunawayDetector {
         process: &'a Process,
         rise: Rise<'a>,
     ) -> Option<Threat<'a>> {
-        if rise.novel_bytes() < WARM_UP_BYTES
-            || rise.growing_s() < SUSTAINED_S
-            || !is_fresh(model, &rise)
-        {
+        if !all_hold(&rules::growth(model, &rise)) {
             return None;
         }
-        let mut dangers: Vec<_> =
-            model.limits_of(process).filter_map(|scope| self.danger(model, rise, scope)).collect();
+        let lasts = |eta_s| all_hold(&rules::time(eta_s, self.horizon_s, &rise));
+        let mut dangers: Vec<_> = model
+            .limits_of(process)
+            .filter_map(|scope| Danger::new(model, rise, scope))
+            .filter(|danger| lasts(danger.eta_s))
+            .collect();
         dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
         let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
         if rise.memory == MemoryKind::Private
             && let Some(limit) = stopped_by_php(model, process, soonest_s)
         {
-            let will_last = self.will_last(&rise, limit.eta_s).is_some();
-            return (will_last && limit.is_near()).then_some(Threat::MemoryLimit(limit));
+            let is_near = rules::memory_limit(&limit.limit).holds();
+            return (lasts(limit.eta_s) && is_near).then_some(Threat::MemoryLimit(limit));
         }
         dangers.into_iter().find_map(|danger| {
-            let share = share(model, process, &danger);
-            (share >= SHARE).then_some(Threat::Shared(danger, share))
+            let share = Share::of(model, process, &danger).part();
+            rules::share(share).holds().then_some(Threat::Shared(danger, share))
         })
     }
 
@@ -217,21 +213,6 @@ impl RunawayDetector {
         let since_ns = *self.waiting.entry(process.key).or_insert(now_ns);
         let waited_ns = now_ns.saturating_sub(since_ns);
         waited_ns < LOOK_WAIT_NS && eta_s > 2.0 * LOOK_WAIT_NS as f64 / 1e9
-    }
-
-    fn danger<'a>(&self, model: &Model, rise: Rise<'a>, scope: Scope<'a>) -> Option<Danger<'a>> {
-        let since_ns = rise.onset_ns().max(model.now_ns().saturating_sub(RATE_NS));
-        let rate_bytes_per_s = scope.rate_since(since_ns);
-        let time_s = self.will_last(&rise, eta_s(scope.headroom_bytes, rate_bytes_per_s)?)?;
-        let (low, high) = scope.rates_since(since_ns);
-        let left_s = |rate| eta_s(scope.headroom_bytes, rate);
-        let eta_range_s = (left_s(high).unwrap_or(time_s), left_s(low));
-        Some(Danger { rise, scope, rate_bytes_per_s, eta_s: time_s, eta_range_s })
-    }
-
-    /// The time left, if it is within the horizon and the growth can be expected to last that long.
-    fn will_last(&self, rise: &Rise<'_>, eta_s: f64) -> Option<f64> {
-        (eta_s < self.horizon_s && eta_s <= OUTLASTS * rise.growing_s()).then_some(eta_s)
     }
 
     /// Closes what is over: the process ended, stands still, or gave its memory back.
@@ -298,30 +279,49 @@ impl Detector for RunawayDetector {
 
 /// Whether it grew in the last ten seconds.
 fn is_fresh(model: &Model, rise: &Rise<'_>) -> bool {
-    model.now_ns().saturating_sub(rise.last_growth_ns()) <= STILL_NS
+    rules::fresh(model, rise).holds()
 }
 
-/// Share of a process in the growth towards a limit during its episode, 0 to 1: of the limit's net
-/// rise or of what all known growers grew, whichever is more. What several processes map of the
-/// same shared memory is charged once: it counts for one only when no other's grew by half as much,
-/// and when the limit's rise leaves room for it.
-fn share(model: &Model, process: &Process, danger: &Danger<'_>) -> f64 {
-    let scope = &danger.scope;
-    let since_ns = danger.rise.onset_ns().max(model.now_ns().saturating_sub(SHARE_NS));
-    let private = |process: &Process| process.grown_since(since_ns, process.private_bytes());
-    let is_other = |other: &&Process| other.key != process.key;
-    let others = scope.growers().filter(is_other).map(private).fold(0, u64::saturating_add);
-    let rise_bytes = scope.rise_since(since_ns);
-    let own = match danger.rise.memory {
-        MemoryKind::Private => private(process),
-        MemoryKind::Shared => {
-            let shared = danger.rise.grown_since(since_ns);
-            let next = scope.growers().filter(is_other).map(|other| other.shared_since(since_ns));
-            let is_alone = next.max().unwrap_or(0) <= shared / 2;
-            let known = others.saturating_add(private(process));
-            if is_alone { shared.min(rise_bytes.saturating_sub(known)) } else { 0 }
-        }
-    };
-    let all = rise_bytes.max(own.saturating_add(others));
-    if all == 0 { 0.0 } else { own as f64 / all as f64 }
+/// Growth towards a limit during an episode. What several processes map of the same shared memory is
+/// charged once: it counts for one only when no other's grew by half as much, and when the limit's
+/// rise leaves room for it.
+struct Share {
+    own_bytes: u64,
+    /// All other known growers.
+    others_bytes: u64,
+    /// Net, of the limit.
+    rise_bytes: u64,
+}
+
+impl Share {
+    fn of(model: &Model, process: &Process, danger: &Danger<'_>) -> Self {
+        let scope = &danger.scope;
+        let since_ns = danger.rise.onset_ns().max(model.now_ns().saturating_sub(SHARE_NS));
+        let private = |process: &Process| process.grown_since(since_ns, process.private_bytes());
+        let is_other = |other: &&Process| other.key != process.key;
+        let others = scope.growers().filter(is_other).map(private).fold(0, u64::saturating_add);
+        let rise_bytes = scope.rise_since(since_ns);
+        let own_bytes = match danger.rise.memory {
+            MemoryKind::Private => private(process),
+            MemoryKind::Shared => {
+                let shared = danger.rise.grown_since(since_ns);
+                let others_shared =
+                    scope.growers().filter(is_other).map(|other| other.shared_since(since_ns));
+                let is_alone = others_shared.max().unwrap_or(0) <= shared / 2;
+                let known = others.saturating_add(private(process));
+                if is_alone { shared.min(rise_bytes.saturating_sub(known)) } else { 0 }
+            }
+        };
+        Self { own_bytes, others_bytes: others, rise_bytes }
+    }
+
+    /// Of the limit's net rise or of what all known growers grew, whichever is more; 0 to 1.
+    fn part(&self) -> f64 {
+        let all = self.all_bytes();
+        if all == 0 { 0.0 } else { self.own_bytes as f64 / all as f64 }
+    }
+
+    fn all_bytes(&self) -> u64 {
+        self.rise_bytes.max(self.own_bytes.saturating_add(self.others_bytes))
+    }
 }

@@ -27,6 +27,7 @@ mod tree;
 mod trend;
 
 pub use cgroup::{Cgroup, is_below};
+pub use gauge::Rates;
 pub use host::Host;
 pub use php::{Insight, Leak, MemoryLimit, RequestGrowth, RequestKind};
 pub use pools::Pool;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::gauge::Gauge;
+use super::gauge::{Gauge, Rates};
 use super::{Forecast, Model, Process};
 use crate::event::{Limit, LimitSetting, ScopeKind};
 
@@ -49,15 +49,15 @@ impl<'a> Scope<'a> {
         self.gauge.rate(self.model.now_ns, self.model.tick_ns)
     }
 
-    /// The same since a time within the last minute.
-    pub fn rate_since(&self, since_ns: u64) -> f64 {
-        self.gauge.rate_since(since_ns, self.model.now_ns)
+    /// The same since a time within the last minute, and over each half of that time: how far the
+    /// rate is to be believed.
+    pub fn rates_since(&self, since_ns: u64) -> Rates {
+        self.gauge.rates_since(since_ns, self.model.now_ns)
     }
 
-    /// Lowest and highest of the rates over that time and over each half of it: how far the rate
-    /// is to be believed, bytes per second.
-    pub fn rates_since(&self, since_ns: u64) -> (f64, f64) {
-        self.gauge.rates_since(since_ns, self.model.now_ns)
+    /// What is used of it, everything that would leave room counted as free, bytes.
+    pub fn consumed_bytes(&self) -> u64 {
+        self.gauge.consumed_bytes().unwrap_or(0)
     }
 
     /// Net rise since a time within the last minute, bytes.

@@ -46,10 +46,10 @@ pub(super) fn runaway(
         MemoryKind::Shared => " in shared memory",
     };
     let mut evidence = evidence(model, process, Some(&danger.rise));
-    evidence.limit_rate_bytes_per_s = danger.rate_bytes_per_s;
+    evidence.limit_rate_bytes_per_s = danger.rates.whole;
     evidence.share = share;
     evidence.eta_s = danger.eta_s;
-    (evidence.eta_soonest_s, evidence.eta_latest_s) = danger.eta_range_s;
+    (evidence.eta_soonest_s, evidence.eta_latest_s) = danger.eta_range_s();
     evidence.limit = scope.limit();
     if scope.setting != LimitSetting::High {
         evidence.next_victim = model.next_victim(scope.path.map(|path| &**path));
@@ -64,7 +64,7 @@ pub(super) fn runaway(
             text::bytes(evidence.rate_bytes_per_s as u64),
             text::bytes(evidence.used_bytes),
             text::seconds(danger.eta_s),
-            range(danger.eta_range_s),
+            range(danger.eta_range_s()),
             work::sentence(&evidence),
             bystander(process, evidence.next_victim.as_ref()),
         ),
