@@ -32,6 +32,10 @@ pub(super) struct Attribution {
     pub since_seen: Ranking,
     /// Net rise of the limit over the last minute; None = not known.
     pub rise_bytes: Option<u64>,
+    /// Somebody's growth may have been missed, because it was before the trace began.
+    pub is_partial: bool,
+    /// Records that were lost in the last minute.
+    pub lost_records: u64,
     /// Less explains no kill.
     least_bytes: u64,
 }
@@ -143,7 +147,16 @@ impl Attribution {
         }
         let limit = oom.scope.limit_bytes.unwrap_or(0).min(16 << 30);
         let least_bytes = LEAST_BYTES.max(limit / LEAST_PART);
-        Self { window, since_seen, rise_bytes, least_bytes }
+        // Who was there already, with so much that, had it grown it just before, the judgement might
+        // be another.
+        let telling_bytes = least_bytes.max((SHARE * window.total_bytes as f64) as u64);
+        let is_partial = members.iter().any(|process| {
+            process.first_seen_ns > since_ns
+                && process.key.start_ns < model.began_ns()
+                && process.first_seen_bytes >= telling_bytes
+        });
+        let lost_records = model.lost_since(since_ns);
+        Self { window, since_seen, rise_bytes, is_partial, lost_records, least_bytes }
     }
 
     /// The judgement: one process only when it leads both windows with at least half of all

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::account::{Account, Number};
-use super::{Detector, Ledger, Topic};
+use super::{Detector, Ledger, Topic, sentence};
 use crate::event::{
     Config, Diagnosis, Event, Evidence, Finding, FindingKind, PoolDiagnosis, Severity, Stamped,
     Subject,
@@ -163,6 +163,7 @@ fn finding(pool: &Pool<'_>, facts: &Facts<'_>, judgement: &Judgement) -> Finding
         Judgement::SlowLeak { .. } => FindingKind::Leak,
         Judgement::RunawayWorkers { .. } | Judgement::SharedMemory => FindingKind::Pool,
     };
-    let summary = words::summary(pool.name, facts, judgement);
+    let lost = sentence::lost(facts.lost_records);
+    let summary = words::summary(pool.name, facts, judgement) + &lost;
     Finding::new(kind, severity, subject, summary, Evidence::Pool(facts.evidence(judgement)))
 }

@@ -85,6 +85,13 @@ impl Gauge {
         }
     }
 
+    /// What moved until now moved in a gap without events: no rate is taken over it.
+    pub fn settle(&mut self) {
+        if let Some(trend) = &mut self.trend {
+            trend.settle();
+        }
+    }
+
     /// A process left with what it had: nothing is known of the charge until the next sample.
     pub fn left(&mut self, bytes: i64) {
         self.private_bytes = self.private_bytes.saturating_sub(bytes);

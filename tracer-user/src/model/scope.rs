@@ -52,6 +52,7 @@ impl<'a> Scope<'a> {
     /// The same since a time within the last minute, and over each half of that time: how far the
     /// rate is to be believed.
     pub fn rates_since(&self, since_ns: u64) -> Rates {
+        let since_ns = since_ns.max(self.model.certainty.settled_ns());
         self.gauge.rates_since(since_ns, self.model.now_ns)
     }
 

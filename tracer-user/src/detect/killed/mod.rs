@@ -148,7 +148,7 @@ impl KilledDetector {
         {
             return;
         }
-        let finding = said::finding(process, &ended);
+        let finding = said::finding(model, process, &ended);
         let Some(sent) = ended.sent else { return ledger.happened(finding) };
         let due_ns = match sent.by {
             KilledBy::FpmTimeout if !sender::is_timeout(process, ended.signal) => return,

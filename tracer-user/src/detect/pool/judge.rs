@@ -1,7 +1,7 @@
 //! Decides what is wrong with a pool, from the sizes of its workers and the limit over them.
 
 use crate::detect::rule::{Needs, Rule, all_hold};
-use crate::detect::work;
+use crate::detect::{sentence, work};
 use crate::event::{Diagnosis, Limit, PoolDiagnosis, PoolWorker};
 use crate::model::{Leak, Model, Pool, Process, Scope};
 
@@ -49,6 +49,8 @@ pub(super) struct Facts<'a> {
     /// Left of the limit, time left, and again left of the limit: the first alone, or the others
     /// together, press it.
     pub pressed: [Rule; 3],
+    /// In the last minute.
+    pub lost_records: u64,
 }
 
 /// What is wrong.
@@ -121,6 +123,7 @@ impl<'a> Facts<'a> {
                 Rule::share("left of it, if soon", room(&scope), Needs::LessThan, 1.0 - USED),
             ],
             limit: scope.limit(),
+            lost_records: sentence::lost_lately(model),
             workers,
         })
     }
@@ -259,6 +262,7 @@ impl<'a> Facts<'a> {
             leak_bytes_per_request: None,
             leak_requests: None,
             max_requests: None,
+            lost_records: self.lost_records,
         };
         match judgement {
             Judgement::PoolTooLarge { fit } => evidence.workers_that_fit = Some(*fit),

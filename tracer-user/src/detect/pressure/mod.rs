@@ -68,7 +68,8 @@ impl PressureDetector {
         }
     }
 
-    fn judge(&mut self, strain: &Strain<'_>, now_ns: u64, ledger: &mut Ledger) {
+    fn judge(&mut self, model: &Model, strain: &Strain<'_>, ledger: &mut Ledger) {
+        let now_ns = model.now_ns();
         let path = strain.path.cloned();
         let is_shown = path.is_none() || self.filter.matches_cgroup(path.as_deref());
         let holds = strain.is_hung || is_strained(strain);
@@ -89,10 +90,10 @@ impl PressureDetector {
         match ledger.get(&topic) {
             Some(open) if is_news => {
                 let severity = severity.max(open.severity);
-                ledger.update(&topic, said::finding(strain, form, severity));
+                ledger.update(&topic, said::finding(model, strain, form, severity));
             }
             Some(open) if severity <= open.severity => {}
-            _ => ledger.hold(topic, said::finding(strain, form, severity)),
+            _ => ledger.hold(topic, said::finding(model, strain, form, severity)),
         }
         known.told = Some(form);
     }
@@ -128,7 +129,7 @@ impl Detector for PressureDetector {
             // Nothing else may happen there any more.
             Event::Cgroup(state) if state.events.is_some_and(|events| events.under_oom) => {
                 if let Some(strain) = model.strain(&state.path) {
-                    self.judge(&strain, now_ns, ledger);
+                    self.judge(model, &strain, ledger);
                 }
             }
             Event::Tick(_) if now_ns.saturating_sub(self.judged_ns) >= EVERY_NS => {
@@ -136,7 +137,7 @@ impl Detector for PressureDetector {
                 let mut strains: Vec<Strain<'_>> = model.strains().collect();
                 strains.sort_by_key(|strain| strain.path);
                 for strain in &strains {
-                    self.judge(strain, now_ns, ledger);
+                    self.judge(model, strain, ledger);
                 }
                 self.close(model, now_ns, ledger);
             }

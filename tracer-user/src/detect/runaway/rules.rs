@@ -35,6 +35,11 @@ pub(super) fn growth(model: &Model, rise: &Rise<'_>) -> [Rule; 3] {
     ]
 }
 
+/// Whether so much may have been grown by a runaway.
+pub(super) fn is_more_than_warm_up(bytes: u64) -> bool {
+    bytes >= WARM_UP_BYTES
+}
+
 /// It grew lately.
 pub(super) fn fresh(model: &Model, rise: &Rise<'_>) -> Rule {
     let still_ns = model.now_ns().saturating_sub(rise.last_growth_ns());
