@@ -482,7 +482,7 @@ pub struct Waiting {
     pub pool: Option<Arc<str>>,
     /// Anon + swap.
     pub used_bytes: u64,
-    /// Growth.
+    /// Growth; 0 = it does not grow.
     pub rate_bytes_per_s: f64,
     /// Time that it waited per second, over ten seconds; 0 = not among those who wait most.
     pub stall_share: f64,

@@ -229,7 +229,7 @@ impl Model {
     }
 
     fn pressure(&mut self, t_ns: u64, state: &Pressure) {
-        let percent = |value: Option<f64>| value.filter(|value| value.is_finite());
+        let percent = |value: Option<f64>| value.filter(|value| (0.0..=100.0).contains(value));
         let (some, full) = (percent(state.some_avg10), percent(state.full_avg10));
         if &*state.scope != "host" {
             let at = self.tree.intern(&state.scope);

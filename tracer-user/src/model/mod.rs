@@ -20,6 +20,8 @@ mod roster;
 mod scope;
 #[cfg(test)]
 pub(crate) mod script;
+#[cfg(test)]
+mod soup;
 mod stalls;
 mod strain;
 #[cfg(test)]

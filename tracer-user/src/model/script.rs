@@ -89,7 +89,7 @@ impl Script {
 
     /// Seconds since the script began.
     pub fn now(&self) -> f64 {
-        (self.t_ns - 1_000_000_000_000) as f64 / 1e9
+        (self.t_ns as f64 - 1e12) / 1e9
     }
 
     pub fn wait(&mut self, seconds: f64) -> &mut Self {

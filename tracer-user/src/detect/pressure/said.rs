@@ -133,7 +133,7 @@ fn waiting(process: &Process, stall_share: f64) -> Waiting {
         comm: std::sync::Arc::clone(&process.comm),
         pool: sentence::pool(process),
         used_bytes: process.private_bytes(),
-        rate_bytes_per_s: process.rate_bytes_per_s,
+        rate_bytes_per_s: process.rate_bytes_per_s.max(0.0),
         stall_share,
     }
 }
