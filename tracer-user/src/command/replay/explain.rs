@@ -13,8 +13,10 @@ use crate::event::{
 use crate::model::{Model, Scope};
 use crate::sink::{Sink, SinkError};
 
-/// Points of a series.
+/// Points of a series …
 const POINTS: u64 = 12;
+/// … of which so many are before the growth.
+const POINTS_BEFORE: u64 = 4;
 /// A series begins so long before the growth, ns.
 const BEFORE_NS: u64 = 10_000_000_000;
 /// Where no growth is blamed, it begins so long before the finding, ns.
@@ -27,6 +29,8 @@ pub(super) struct Wanted {
     /// Trace within the file, from 1: each header begins one, and its ids.
     run: u32,
     from_ns: u64,
+    /// When the growth began; where none is blamed, where the first points end.
+    onset_ns: u64,
     until_ns: u64,
     process: Option<(ProcessKey, MemoryKind)>,
     /// Path of the limit; None = the host; outer None = no limit.
@@ -84,31 +88,46 @@ impl Wanted {
             Evidence::Killed(_) => (subject().map(|key| (key, MemoryKind::Private)), None, None),
             Evidence::Cascade(told) => (None, told.limit.cgroup.clone().map(Some), None),
         };
-        let from_ns = match onset_ns {
-            Some(onset_ns) => onset_ns.saturating_sub(BEFORE_NS),
-            None => t_ns.saturating_sub(WINDOW_NS),
+        let (from_ns, onset_ns) = match onset_ns.map(|onset_ns| onset_ns.min(t_ns)) {
+            Some(onset_ns) => (onset_ns.saturating_sub(BEFORE_NS), onset_ns),
+            None => {
+                let from_ns = t_ns.saturating_sub(WINDOW_NS);
+                (from_ns, from_ns + (t_ns - from_ns) / POINTS * POINTS_BEFORE)
+            }
         };
-        let until_ns = t_ns.max(from_ns);
-        Self { run, from_ns, until_ns, process, limit, noted: 0, points: Vec::new() }
+        let until_ns = t_ns;
+        Self { run, from_ns, onset_ns, until_ns, process, limit, noted: 0, points: Vec::new() }
     }
 
     /// Notes what holds now, if a point is due. Returns when the next one is.
     fn note(&mut self, model: &Model) -> u64 {
         let now_ns = model.now_ns();
-        let step_ns = ((self.until_ns - self.from_ns) / (POINTS - 1)).max(1);
-        if self.noted >= POINTS || now_ns > self.until_ns {
+        if now_ns > self.until_ns {
             return u64::MAX;
         }
-        if now_ns >= self.from_ns.saturating_add(step_ns * self.noted) {
+        if self.due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
             // Points that fell into a silence are one.
-            self.noted = (now_ns - self.from_ns) / step_ns + 1;
+            while self.due_ns().is_some_and(|due_ns| due_ns <= now_ns) {
+                self.noted += 1;
+            }
             self.points.push(self.point(model));
         }
-        if self.noted >= POINTS {
-            u64::MAX
-        } else {
-            self.from_ns.saturating_add(step_ns * self.noted)
-        }
+        self.due_ns().unwrap_or(u64::MAX)
+    }
+
+    /// When the next point is due; None = all are noted.
+    fn due_ns(&self) -> Option<u64> {
+        let part = |span_ns: u64, at: u64, of: u64| span_ns / of * at;
+        let after = self.noted.checked_sub(POINTS_BEFORE);
+        let due_ns = match after {
+            _ if self.noted >= POINTS => return None,
+            None => self.from_ns + part(self.onset_ns - self.from_ns, self.noted, POINTS_BEFORE),
+            Some(after) => {
+                let of = POINTS - POINTS_BEFORE - 1;
+                self.onset_ns + part(self.until_ns - self.onset_ns, after, of)
+            }
+        };
+        Some(due_ns)
     }
 
     fn point(&self, model: &Model) -> Point {
