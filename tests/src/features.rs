@@ -92,8 +92,24 @@ features! {
     ManyCpus = "many-cpus", cpus().is_some_and(|count| count >= 8);
     /// php-fpm is installed.
     PhpFpm = "php-fpm", Path::new(php::BINARY).exists();
+    /// mariadbd is installed.
+    Mariadb = "mariadb", Path::new("/usr/sbin/mariadbd").exists();
+    /// redis-server is installed.
+    Redis = "redis", Path::new("/usr/bin/redis-server").exists();
+    /// oom_score_adj may be lowered (CAP_SYS_RESOURCE).
+    SysResource = "sys-resource", has_sys_resource();
+    /// The kernel can be told which process id comes next.
+    LastPid = "last-pid", Path::new("/proc/sys/kernel/ns_last_pid").exists();
     /// The FastCGI client cgi-fcgi is installed.
     CgiFcgi = "cgi-fcgi", Path::new("/usr/bin/cgi-fcgi").exists();
+}
+
+/// CAP_SYS_RESOURCE is bit 24 of the effective set.
+fn has_sys_resource() -> bool {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    set.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
+        .is_some_and(|set| set >> 24 & 1 == 1)
 }
 
 /// Returns from a test that needs features which this machine lacks: `needs!(Btf, Swap);`.

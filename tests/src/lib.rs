@@ -15,6 +15,7 @@ pub mod kernel_log;
 pub mod marks;
 pub mod php;
 pub mod proc;
+pub mod scenario;
 pub mod scene;
 pub mod support;
 pub mod trace;

@@ -38,12 +38,12 @@ pub struct Setup {
     pub opcache: bool,
     /// PHP's own limit.
     pub memory_limit: &'static str,
-    /// More lines of the pool's configuration.
-    pub pool: &'static str,
     /// In a pid namespace, as in a container: inside, its processes have other ids.
     pub pid_namespace: bool,
     /// The system's program is copied, so that no other process runs the same file.
     pub copied: bool,
+    /// request_terminate_timeout, s; 0 = none.
+    pub terminate_after_s: u32,
 }
 
 impl Setup {
@@ -54,9 +54,9 @@ impl Setup {
             manager,
             opcache: true,
             memory_limit: "8192M",
-            pool: "",
             pid_namespace: false,
             copied: false,
+            terminate_after_s: 0,
         }
     }
 }
@@ -257,7 +257,7 @@ fn opcache(tree: &Path) -> Result<Option<String>> {
 
 fn config(folder: &Path, setup: &Setup) -> String {
     let folder = folder.display();
-    let Setup { memory_limit, pool, .. } = setup;
+    let (memory_limit, terminate_after_s) = (setup.memory_limit, setup.terminate_after_s);
     let workers = match setup.manager {
         Manager::Static(count) => format!("pm = static\npm.max_children = {count}"),
         Manager::Dynamic(count) => format!(
@@ -267,7 +267,8 @@ fn config(folder: &Path, setup: &Setup) -> String {
     };
     format!(
         "[global]\nerror_log = {folder}/fpm.log\n\n[www]\nuser = root\ngroup = root\n\
-         listen = {folder}/www.sock\n{workers}\nclear_env = yes\n{pool}\n\
+         listen = {folder}/www.sock\n{workers}\nclear_env = yes\n\
+         request_terminate_timeout = {terminate_after_s}\n\
          php_admin_value[memory_limit] = {memory_limit}\nphp_admin_value[max_execution_time] = 0\n\
          php_admin_value[output_buffering] = 0\n"
     )
@@ -296,6 +297,8 @@ fn write_docroot(folder: &Path) -> Result<()> {
         ("hold.php", include_str!("../php/pool/hold.php")),
         ("slow_leak.php", include_str!("../php/pool/slow_leak.php")),
         ("shared.php", include_str!("../php/pool/shared.php")),
+        ("import.php", include_str!("../php/pool/import.php")),
+        ("grow.php", include_str!("../php/pool/grow.php")),
         ("artisan", include_str!("../php/look/artisan")),
         ("more/announce.php", include_str!("../php/look/more/announce.php")),
         ("more/included.php", include_str!("../php/look/more/included.php")),

@@ -110,8 +110,8 @@ fn the_oom_killer_has_its_verdict() -> Result<()> {
 }
 
 fn pool(cgroup: &MemoryCgroup) -> Result<PhpFpm> {
-    let pool = "request_terminate_timeout = 3s";
-    PhpFpm::start_as(cgroup, &Setup { pool, ..Setup::system(Manager::Static(3)) })
+    let setup = Setup { terminate_after_s: 3, ..Setup::system(Manager::Static(3)) };
+    PhpFpm::start_as(cgroup, &setup)
 }
 
 #[test]

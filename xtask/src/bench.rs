@@ -12,6 +12,9 @@ use crate::{build, debian, test};
 /// Programs that rampage is measured against and with.
 const PACKAGES: [&str; 3] = ["bpftrace", "php8.2-fpm", "libfcgi-bin"];
 
+/// What the scenarios are played with.
+const ACTORS: [&str; 4] = ["php8.2-fpm", "mariadb-server", "redis-server", "earlyoom"];
+
 /// The benchmarks.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Which {
@@ -19,6 +22,8 @@ pub enum Which {
     Overhead,
     /// Model, detectors and sinks with up to 100,000 processes
     Scale,
+    /// What is said of real incidents, against their truth: subject, lead, verdict, killer
+    Scenarios,
 }
 
 /// Builds everything in release mode and runs one benchmark or all, as root where needed.
@@ -28,14 +33,20 @@ pub fn execute(
     args: &[OsString],
 ) -> anyhow::Result<()> {
     build::execute(workspace)?;
-    let overhead = which != Some(Which::Scale);
-    let scale = which != Some(Which::Overhead);
-    if overhead {
+    let wanted = |one| which.is_none_or(|which| which == one);
+    if wanted(Which::Overhead) {
         debian::ensure(&PACKAGES, "bench overhead")?;
         run(workspace, "bench_overhead", true, args)?;
     }
-    if scale {
+    if wanted(Which::Scale) {
         run(workspace, "bench_scale", true, args)?;
+    }
+    if wanted(Which::Scenarios) {
+        debian::ensure(&ACTORS, "bench scenarios")?;
+        // The hog is a program of its own.
+        let mut hog = workspace.cargo(["build", "--release", "--package", "tests", "--bin", "hog"]);
+        exec(hog.arg("--target-dir").arg(&workspace.target), Output::Shown)?;
+        run(workspace, "bench_scenarios", true, args)?;
     }
     Ok(())
 }

@@ -3,7 +3,7 @@
 //! finding was told; the rules are those that the detector itself decides by.
 
 use super::rule::{Rule, Unit};
-use super::{cascade, killed, oom_verdict, pool, pressure, runaway};
+use super::{cascade, killed, leak, oom_verdict, pool, pressure, runaway};
 use crate::event::{Culprit, Evidence, Finding};
 use crate::model::Model;
 
@@ -60,6 +60,7 @@ pub fn of(model: &Model, finding: &Finding) -> Account {
         Evidence::Pool(evidence) => pool::account(model, evidence),
         Evidence::Pressure(evidence) => pressure::account(model, evidence),
         Evidence::Cascade(series) => cascade::account(series),
+        Evidence::Leak(evidence) => leak::account(model, finding, evidence),
         Evidence::Killed(killed) => killed::account(killed),
     }
 }

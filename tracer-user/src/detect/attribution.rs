@@ -66,7 +66,7 @@ struct Entry {
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cause {
     /// One process.
-    Process(Culprit),
+    Process(Box<Culprit>),
     /// The workers of one PHP pool together.
     Pool {
         /// Its name.
@@ -181,7 +181,7 @@ impl Attribution {
         let leads = leads_lately.holds() && leads_ever.holds();
         let is_same = is_same(&lately, &ever);
         if leads && is_same && self.is_enough(&lately, &ever).holds() {
-            return Cause::Process(lately);
+            return Cause::Process(Box::new(lately));
         }
         if let Some(cause) = self.pool() {
             return cause;

@@ -6,6 +6,7 @@ mod account;
 mod attribution;
 mod cascade;
 mod killed;
+mod leak;
 mod ledger;
 mod oom_verdict;
 mod pool;
@@ -34,6 +35,7 @@ pub fn all(config: &Config) -> Vec<Box<dyn Detector>> {
         // Before those that close their findings at an exit: it asks whom they are about.
         Box::new(killed::KilledDetector::new(config)),
         Box::new(runaway::RunawayDetector::new(config)),
+        Box::new(leak::LeakDetector::new(config)),
         Box::new(oom_verdict::OomVerdict::default()),
         Box::new(pool::PoolDetector::new(config)),
         Box::new(pressure::PressureDetector::new(config)),

@@ -57,7 +57,7 @@ impl OomVerdict {
         let kill = Kill::new(model, oom, &cause, t_ns);
         let cascade = self.cascades.count(&oom.scope, place.root.as_ref(), kill);
         let culprit = match &cause {
-            Cause::Process(culprit) => Some(culprit.clone()),
+            Cause::Process(culprit) => Some((**culprit).clone()),
             _ => None,
         };
         let advice = advice::of(model, oom, place, &cause);

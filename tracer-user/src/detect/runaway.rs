@@ -176,17 +176,17 @@ impl RunawayDetector {
         if !all_hold(&rules::growth(model, &rise)) {
             return None;
         }
+        let is_private = rise.memory == MemoryKind::Private;
         let lasts = |eta_s| all_hold(&rules::time(eta_s, self.horizon_s, &rise));
         let mut dangers: Vec<_> = model
             .limits_of(process)
+            .filter(|scope| !is_private || can_reach(process, scope))
             .filter_map(|scope| Danger::new(model, rise, scope))
             .filter(|danger| lasts(danger.eta_s))
             .collect();
         dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
         let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
-        if rise.memory == MemoryKind::Private
-            && let Some(limit) = stopped_by_php(model, process, soonest_s)
-        {
+        if is_private && let Some(limit) = stopped_by_php(model, process, soonest_s) {
             let is_near = rules::memory_limit(&limit.limit).holds();
             return (lasts(limit.eta_s) && is_near).then_some(Threat::MemoryLimit(limit));
         }
@@ -280,6 +280,11 @@ impl Detector for RunawayDetector {
 /// Whether it grew in the last ten seconds.
 fn is_fresh(model: &Model, rise: &Rise<'_>) -> bool {
     rules::fresh(model, rise).holds()
+}
+
+/// Whether a process can use up a limit, by what it has mapped.
+pub(super) fn can_reach(process: &Process, scope: &Scope<'_>) -> bool {
+    process.untouched_bytes().is_none_or(|bytes| bytes >= scope.headroom_bytes)
 }
 
 /// Growth towards a limit during an episode. What several processes map of the same shared memory is

@@ -105,6 +105,27 @@ pub enum MemoryKind {
     Shared,
 }
 
+/// Evidence of a `leak` finding about one process (of a pool's it is a [`PoolDiagnosis`]). Rates
+/// and times left are estimates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Leak {
+    /// Median of the rises of the least anon + swap between any two spans of time.
+    pub floor_rate_bytes_per_s: f64,
+    /// From the first span's least to the last one's.
+    pub rise_bytes: u64,
+    /// Time that this was watched for, s.
+    pub watched_s: f64,
+    /// The last span's least.
+    pub floor_bytes: u64,
+    /// The limit that is reached first.
+    pub limit: Limit,
+    /// Estimated time until then, s.
+    pub eta_s: f64,
+    /// What a PHP process does; null = no PHP, or not read.
+    #[serde(default)]
+    pub request: Option<Request>,
+}
+
 /// Growth in one PHP function, sampled as it happened.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Spot {

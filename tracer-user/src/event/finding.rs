@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ProcessKey;
-use super::evidence::{Killed, LostWork, PoolDiagnosis, Runaway, Series, Verdict};
+use super::evidence::{Killed, Leak, LostWork, PoolDiagnosis, Runaway, Series, Verdict};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -121,6 +121,7 @@ pub enum Evidence {
     Runaway(Box<Runaway>),
     OomVerdict(Box<Verdict>),
     Pool(PoolDiagnosis),
+    Leak(Box<Leak>),
     Killed(Box<Killed>),
     Cascade(Box<Series>),
     Pressure(Box<LostWork>),

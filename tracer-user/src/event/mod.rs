@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 pub use cgroup::{Cgroup, CgroupEvents, CgroupGone, CgroupMove, Pressure};
 pub use evidence::{
-    Cascade, Culprit, Diagnosis, Killed, KilledBy, Limit, LimitOwner, LimitSetting, LostForm,
+    Cascade, Culprit, Diagnosis, Killed, KilledBy, Leak, Limit, LimitOwner, LimitSetting, LostForm,
     LostWork, MemoryKind, NextVictim, OwnerKind, PoolDiagnosis, PoolWorker, Runaway, Series,
     SeriesCause, SeriesCulprit, SeriesKill, SeriesVictim, Spot, Verdict, Waiting,
 };

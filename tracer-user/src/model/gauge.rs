@@ -3,6 +3,7 @@
 
 use super::bound::Bound;
 use super::growers::Growers;
+use super::lows::FloorRise;
 use super::stalls::Stalls;
 use super::trend::{NOISE_BYTES, Trend, per_second};
 
@@ -114,6 +115,11 @@ impl Gauge {
     /// Net growth over the limit's own episode, at most the last ten seconds, bytes per second.
     pub fn rate(&self, now_ns: u64, report_ns: u64) -> f64 {
         self.trend.as_ref().map_or(0.0, |trend| trend.rate(now_ns, report_ns))
+    }
+
+    /// The rise of the least that was consumed; None = it does not rise evenly.
+    pub fn floor_rise(&self) -> Option<FloorRise> {
+        self.trend.as_ref()?.floor_rise()
     }
 
     /// Net growth since a time within the last minute, and over each half of the time since.

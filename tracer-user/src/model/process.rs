@@ -48,6 +48,8 @@ pub struct Process {
     pub(super) trend: Option<Box<Trend>>,
     shared_trend: Option<Box<Trend>>,
     first_seen_shared_bytes: u64,
+    /// Private mappings when the present growth began.
+    data_at_onset_bytes: u64,
     pub(super) node: u32,
     pub(super) report_ms: u32,
     pub(super) baseline: Baseline,
@@ -88,6 +90,7 @@ impl Process {
             trend: None,
             shared_trend: None,
             first_seen_shared_bytes: 0,
+            data_at_onset_bytes: 0,
             node: NO_NODE,
             report_ms: 1000,
             baseline: Baseline::Unknown,
@@ -140,6 +143,17 @@ impl Process {
         trend.map(|trend| Rise { memory, bytes, trend, report_ns: self.report_ns() })
     }
 
+    /// How much it can still grow without mapping more: what it had mapped before its present
+    /// growth began and has not touched yet, bytes (a database fills the buffer pool that it was
+    /// configured with). None = it maps more as it grows, or it is not known.
+    pub fn untouched_bytes(&self) -> Option<u64> {
+        let data_bytes = self.memory.data_bytes;
+        let grown_bytes = self.private()?.grown_bytes();
+        let mapped_bytes = data_bytes.saturating_sub(self.data_at_onset_bytes);
+        let fills = data_bytes > 0 && mapped_bytes <= grown_bytes / 4;
+        fills.then(|| data_bytes.saturating_sub(self.private_bytes()))
+    }
+
     /// How far PHP is from its memory_limit now; None = no PHP, not known, or unlimited.
     pub fn memory_limit(&self) -> Option<MemoryLimit> {
         self.insight.as_ref()?.memory_limit(self.private_bytes())
@@ -185,6 +199,7 @@ impl Process {
             return None;
         }
         let before = self.private_bytes();
+        let data_before_bytes = self.memory.data_bytes;
         let bytes = growth.private_bytes();
         self.memory = *growth;
         let last_ns = std::mem::replace(&mut self.last_ns, t_ns);
@@ -213,7 +228,11 @@ impl Process {
             insight.grown(bytes);
         }
         if let Some(trend) = &mut self.trend {
+            let onset_ns = trend.onset_ns();
             trend.observe(t_ns, bytes, report_ns);
+            if trend.onset_ns() != onset_ns || self.data_at_onset_bytes == 0 {
+                self.data_at_onset_bytes = data_before_bytes;
+            }
             self.rate_bytes_per_s = trend.rate(t_ns, report_ns);
         }
         Some(signed(bytes).saturating_sub(signed(before)))

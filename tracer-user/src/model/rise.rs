@@ -1,5 +1,6 @@
 //! How one kind of memory of a process grows, as detectors see it.
 
+use super::lows::FloorRise;
 use super::trend::Trend;
 use crate::event::MemoryKind;
 
@@ -45,6 +46,11 @@ impl Rise<'_> {
     /// Growth of this episode beyond the heights that the same program reached before, bytes.
     pub fn novel_bytes(&self) -> u64 {
         self.trend.novel_bytes()
+    }
+
+    /// The rise of what it never falls below; None = it does not rise evenly.
+    pub fn floor_rise(&self) -> Option<FloorRise> {
+        self.trend.floor_rise()
     }
 
     /// Growth since a time within the last minute, bytes.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::gauge::{Gauge, Rates};
+use super::lows::FloorRise;
 use super::{Forecast, Model, Process};
 use crate::event::{Limit, LimitSetting, ScopeKind};
 
@@ -59,6 +60,11 @@ impl<'a> Scope<'a> {
     /// What is used of it, everything that would leave room counted as free, bytes.
     pub fn consumed_bytes(&self) -> u64 {
         self.gauge.consumed_bytes().unwrap_or(0)
+    }
+
+    /// The rise of the least that was consumed; None = it does not rise evenly.
+    pub fn floor_rise(&self) -> Option<FloorRise> {
+        self.gauge.floor_rise()
     }
 
     /// Net rise since a time within the last minute, bytes.

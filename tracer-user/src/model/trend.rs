@@ -2,6 +2,7 @@
 //! anon + swap of a process and for what is consumed of a limit.
 
 use super::history::History;
+use super::lows::{FloorRise, Lows};
 
 /// Movements up to this size are noise: from Linux 6.2 RSS counters are per CPU and differ from
 /// the truth by a batch per CPU, up or down.
@@ -19,6 +20,7 @@ const SHORTEST_NS: u64 = 1_000_000;
 #[derive(Clone, Debug)]
 pub(super) struct Trend {
     history: History,
+    lows: Lows,
     episode: Episode,
     last_ns: u64,
     last_bytes: u64,
@@ -60,6 +62,7 @@ impl Trend {
         };
         Self {
             history,
+            lows: Lows::new(t_ns, bytes),
             episode,
             last_ns: t_ns,
             last_bytes: bytes,
@@ -82,6 +85,7 @@ impl Trend {
             self.history.delay_before_last(self.episode.onset_ns);
         }
         self.history.push(t_ns, bytes);
+        self.lows.push(t_ns, bytes);
         self.episode.update(t_ns, bytes, held_ns, self.last_bytes);
         let grown = bytes as f32 - self.last_bytes as f32;
         self.recent_bytes = (self.recent_at(t_ns) + grown).max(0.0);
@@ -94,6 +98,7 @@ impl Trend {
     pub fn settle(&mut self) {
         self.episode.restart(self.last_ns, self.last_bytes);
         self.settled_ns = self.last_ns;
+        self.lows = Lows::new(self.last_ns, self.last_bytes);
         self.recent_bytes = 0.0;
     }
 
@@ -124,6 +129,11 @@ impl Trend {
             return 0.0;
         }
         per_second(from_bytes, self.last_bytes, WINDOW_NS)
+    }
+
+    /// The rise of what it never falls below; None = it does not rise evenly.
+    pub fn floor_rise(&self) -> Option<FloorRise> {
+        self.lows.rise()
     }
 
     /// Start of the episode, ns; the present size when nothing grows.

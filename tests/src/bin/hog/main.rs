@@ -11,15 +11,18 @@
 //! | `thp:MIB[:RATE]` | the same with transparent huge pages |
 //! | `any:MIB[:RATE]` | the same with pages as the host's policy has it |
 //! | `shm:MIB[:RATE]` | the same in a memfd |
+//! | `map:MIB` | maps MIB of new anonymous memory and touches none of it |
+//! | `touch[:RATE]` | touches all that was mapped so |
+//! | `populate:MIB` | maps MIB of new anonymous memory, filled by the kernel in one go |
 //! | `file:PATH` | maps PATH shared and reads each page |
-//! | `map:MIB` | maps MIB of anonymous memory and leaves it alone |
-//! | `touch` | touches all that was mapped so |
 //! | `free` | unmaps all that this process (or thread) has mapped |
 //! | `fork { … }` | starts a child that runs the block and exits |
 //! | `thread { … }` | starts a thread that runs the block |
 //! | `repeat:N { … }` | runs the block N times |
 //! | `reap`, `join` | waits for all children, all threads |
 //! | `exec[:PATH]` | runs itself (or PATH, a link to it) anew with the words that follow |
+//! | `kill:SIGNAL:PID` | sends a signal |
+//! | `ignore:SIGNAL` | ignores a signal from now on |
 //! | `comm:NAME`, `comm-hex:HEX` | sets the thread's name |
 //! | `adj:N` | sets oom_score_adj |
 //! | `sleep:MS`, `hold` | sleeps, for ever |
@@ -34,7 +37,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use system::{fail, map, memfd, set_comm, wait_for_line};
+use system::{fail, map, map_with, memfd, set_comm, wait_for_line};
 use tests::counters::{Counters, Slot};
 
 const PAGE_BYTES: usize = 4096;
@@ -94,8 +97,12 @@ impl Hog {
             match name {
                 "wait" => wait_for_line(),
                 "anon" | "thp" | "any" | "shm" => self.grow(name, argument),
-                "map" => self.map_only(number(argument) as usize * (1 << 20)),
-                "touch" => self.touch(),
+                "map" => self.reserve(argument),
+                "touch" => self.touch(argument),
+                "populate" => self.populate(argument),
+                "kill" => system::send(argument),
+                // SAFETY: SIG_IGN is valid for every signal; a wrong number is refused.
+                "ignore" => drop(unsafe { libc::signal(number(argument) as i32, libc::SIG_IGN) }),
                 "file" => self.map_file(&word.as_bytes()["file:".len()..]),
                 "free" => self.free(),
                 "fork" => self.fork(block),
@@ -152,11 +159,17 @@ impl Hog {
             touched_bytes: len as u64,
         };
         self.regions.push(region);
+        // SAFETY: the mapping is len bytes longer than skip at least.
+        self.write_pages(unsafe { mapping.add(skip) }, len, slot, rate);
+    }
+
+    /// Writes to each page of the `len` bytes from `address`, which are mapped and writable.
+    fn write_pages(&self, address: *mut u8, len: usize, slot: Slot, rate: u64) {
         let started = Instant::now();
         let counter = self.slot(slot);
         for offset in (0..len).step_by(PAGE_BYTES) {
-            // SAFETY: skip + offset lies inside the mapping, which is writable.
-            unsafe { mapping.add(skip + offset).write_volatile(1) };
+            // SAFETY: offset lies inside the mapping, which is writable.
+            unsafe { address.add(offset).write_volatile(1) };
             counter.fetch_add(PAGE_BYTES as u64, Ordering::Relaxed);
             let done = (offset + PAGE_BYTES) as u64;
             if rate > 0 && done.is_multiple_of(PACE_BYTES) {
@@ -166,24 +179,33 @@ impl Hog {
         }
     }
 
-    fn map_only(&mut self, len: usize) {
+    fn reserve(&mut self, argument: &str) {
+        let len = number(argument) as usize * (1 << 20);
         let address: *mut libc::c_void = map(len, -1).cast();
         // SAFETY: the range was mapped just now; refused advice changes nothing that is counted.
         unsafe { libc::madvise(address, len, libc::MADV_NOHUGEPAGE) };
         self.regions.push(Region { address, len, slot: Slot::Anon, touched_bytes: 0 });
     }
 
-    fn touch(&mut self) {
-        let slot = if self.child { Slot::ChildBytes } else { Slot::Anon };
-        let counter = self.counters.slot(slot);
-        for region in self.regions.iter_mut().filter(|region| region.touched_bytes == 0) {
-            for offset in (0..region.len).step_by(PAGE_BYTES) {
-                // SAFETY: offset lies inside the mapping, which is writable and this process's own.
-                unsafe { region.address.cast::<u8>().add(offset).write_volatile(1) };
-                counter.fetch_add(PAGE_BYTES as u64, Ordering::Relaxed);
-            }
+    fn touch(&mut self, argument: &str) {
+        let mut regions = std::mem::take(&mut self.regions);
+        for region in regions.iter_mut().filter(|region| region.touched_bytes == 0) {
+            self.write_pages(
+                region.address.cast(),
+                region.len,
+                region.slot,
+                number(argument) << 20,
+            );
             region.touched_bytes = region.len as u64;
         }
+        self.regions = regions;
+    }
+
+    fn populate(&mut self, argument: &str) {
+        let len = number(argument) as usize * (1 << 20);
+        let address = map_with(len, -1, libc::MAP_POPULATE).cast();
+        self.slot(Slot::Anon).fetch_add(len as u64, Ordering::Relaxed);
+        self.regions.push(Region { address, len, slot: Slot::Anon, touched_bytes: len as u64 });
     }
 
     fn map_file(&mut self, path: &[u8]) {

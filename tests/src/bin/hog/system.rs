@@ -14,7 +14,13 @@ pub fn fail(what: &str) -> ! {
 
 /// New zeroed memory of `len` bytes, private and anonymous, or that of `fd`.
 pub fn map(len: usize, fd: i32) -> *mut u8 {
-    let flags = if fd < 0 { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS } else { libc::MAP_SHARED };
+    map_with(len, fd, 0)
+}
+
+/// The same with more flags.
+pub fn map_with(len: usize, fd: i32, more: i32) -> *mut u8 {
+    let flags =
+        more | if fd < 0 { libc::MAP_PRIVATE | libc::MAP_ANONYMOUS } else { libc::MAP_SHARED };
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     // SAFETY: a new mapping at an address of the kernel's choice; the result is checked.
     let mapping = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, flags, fd, 0) };
@@ -22,6 +28,14 @@ pub fn map(len: usize, fd: i32) -> *mut u8 {
         fail("mmap");
     }
     mapping.cast()
+}
+
+/// `SIGNAL:PID`: sends it.
+pub fn send(argument: &str) {
+    let numbers = argument.split_once(':').map(|(signal, pid)| (signal.parse(), pid.parse()));
+    let Some((Ok(signal), Ok(pid))) = numbers else { fail("kill:SIGNAL:PID") };
+    // SAFETY: kill has no memory effects.
+    unsafe { libc::kill(pid, signal) };
 }
 
 /// A memfd of `len` bytes.

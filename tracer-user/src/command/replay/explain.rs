@@ -85,6 +85,11 @@ impl Wanted {
                 Some(told.limit.path.clone()),
                 None,
             ),
+            Evidence::Leak(told) => {
+                let since_ns = t_ns.saturating_sub((told.watched_s * 1e9) as u64);
+                let limit = Some(told.limit.path.clone());
+                (subject().map(|key| (key, MemoryKind::Private)), limit, Some(since_ns))
+            }
             Evidence::Killed(_) => (subject().map(|key| (key, MemoryKind::Private)), None, None),
             Evidence::Cascade(told) => (None, told.limit.cgroup.clone().map(Some), None),
         };

@@ -74,7 +74,7 @@ impl Kill {
     /// What a verdict says of it.
     pub fn new(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> Self {
         let culprit = match cause {
-            Cause::Process(culprit) => Some(culprit.clone()),
+            Cause::Process(culprit) => Some((**culprit).clone()),
             _ => None,
         };
         let known = |key: ProcessKey| model.living_or_exited(&key);

@@ -252,6 +252,16 @@ fn every_type(name: &str) -> Vec<Event> {
         ),
         finding(
             name,
+            FindingKind::Leak,
+            Evidence::Leak(Box::new(Leak {
+                floor_rate_bytes_per_s: 0.5,
+                request: look(name).request,
+                limit: Limit { path: Some(text.clone()), ..Limit::default() },
+                ..Leak::default()
+            })),
+        ),
+        finding(
+            name,
             FindingKind::Pool,
             Evidence::Pool(PoolDiagnosis {
                 diagnosis: Diagnosis::SlowLeak,
