@@ -34,6 +34,10 @@ pub enum UsageError {
     Output { source: crate::sink::SinkError },
     #[error("{source}; give a trace file that can be read, or - for the standard input")]
     Input { source: crate::source::replay::OpenError },
+    #[error("--explain reads the trace twice; give it as a file")]
+    ExplainStream,
+    #[error("there is no finding {id} in this trace; leave the number out to see all")]
+    NoSuchFinding { id: u64 },
     #[error("--max-size: standard output cannot be rotated; give a file with -o")]
     RotateStdout,
     #[error("--usdt: probes take kernel programs; leave out --source procfs")]
@@ -238,10 +242,18 @@ pub struct Record {
 Examples:
   rampage replay t.jsonl.zst           findings and summaries, as fast as possible
   rampage replay t.jsonl --speed 1     as it happened
-  zstdcat t.jsonl.zst | rampage replay - --json")]
+  zstdcat t.jsonl.zst | rampage replay - --json
+  rampage replay --explain t.jsonl 3   what finding 3 rests on: sizes, rates, rules")]
 pub struct Replay {
     /// The trace file, compressed or not; `-` = standard input.
     pub file: PathBuf,
+    /// Explain this finding only, by its `id`.
+    #[arg(requires = "explain")]
+    pub id: Option<u64>,
+    /// Tell what each finding rests on: sizes over time, rates, shares, and each rule with its value
+    /// and its threshold..
+    #[arg(long, conflicts_with_all = ["speed", "plain", "comm", "tgid", "cgroup", "php"])]
+    pub explain: bool,
     /// `max`, or how many times faster than it happened.
     #[arg(long, default_value = "max", value_parser = parse_speed)]
     pub speed: Speed,

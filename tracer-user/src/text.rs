@@ -105,6 +105,19 @@ pub fn bytes(bytes: u64) -> String {
     }
 }
 
+/// `1,203`.
+pub fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut out = String::with_capacity(digits.len() + digits.len() / 3);
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
 /// `+3.1 MiB/s`: bytes per second, with its sign.
 pub fn rate(bytes_per_s: f64) -> String {
     let sign = if bytes_per_s < 0.0 { '-' } else { '+' };
@@ -195,6 +208,8 @@ mod tests {
 
     #[test]
     fn units_are_powers_of_1024() {
+        let told = [0, 12, 123, 1203, 1_234_567].map(thousands);
+        assert_eq!(told, ["0", "12", "123", "1,203", "1,234,567"]);
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(3 << 29), "1.5 GiB");
         assert_eq!(bytes(256 << 20), "256 MiB");

@@ -1,7 +1,15 @@
 //! `rampage replay`: a trace file through the same pipeline.
 
+mod account;
+mod explain;
+#[cfg(test)]
+mod tests;
+
+use std::io;
+
 use anyhow::Context;
 
+use self::explain::{Explain, Survey};
 use crate::cli::{Replay, UsageError};
 use crate::pipeline::Pipeline;
 use crate::run::{self, RunOptions};
@@ -24,14 +32,47 @@ pub struct DamagedInput {
 
 /// Replays to the end of the file, or until a signal.
 pub fn execute(args: &Replay, _verbose: u8) -> anyhow::Result<()> {
-    let mut source = ReplaySource::open(&args.file, args.speed)
-        .map_err(|source| UsageError::Input { source })?;
+    if args.explain {
+        return explain(args);
+    }
+    let mut source = open(args)?;
     let filter = Filter::new(&args.filters.filters()).context("--comm")?;
     let reason = if args.output.json {
         drive(&mut source, &mut Json::stdout(filter))?
     } else {
         drive(&mut source, &mut Plain::stdout(filter))?
     };
+    finish(args, &source, reason)
+}
+
+/// Twice over the file: [`explain`] says why.
+fn explain(args: &Replay) -> anyhow::Result<()> {
+    let is_stream = std::fs::metadata(&args.file).is_ok_and(|metadata| !metadata.is_file());
+    if is_stream || args.file.as_os_str() == "-" {
+        return Err(UsageError::ExplainStream.into());
+    }
+    let mut survey = Survey::new(args.id);
+    drive(&mut open(args)?, &mut survey)?;
+    let mut explain = Explain::new(survey, io::stdout().lock(), args.output.json);
+    let mut source = open(args)?;
+    let reason = drive(&mut source, &mut explain)?;
+    match (explain.told(), args.id) {
+        ((0, _), Some(id)) if reason == "end of input" => {
+            return Err(UsageError::NoSuchFinding { id }.into());
+        }
+        ((0, _), _) => tracing::warn!("there is no finding in this trace"),
+        ((_, 0), _) => {}
+        ((_, left_out), _) => tracing::warn!("{left_out} more were said and not explained"),
+    }
+    finish(args, &source, reason)
+}
+
+fn open(args: &Replay) -> Result<ReplaySource, UsageError> {
+    ReplaySource::open(&args.file, args.speed).map_err(|source| UsageError::Input { source })
+}
+
+/// Says what of the file was not read.
+fn finish(args: &Replay, source: &ReplaySource, reason: &str) -> anyhow::Result<()> {
     if reason != "end of input" {
         return Ok(());
     }

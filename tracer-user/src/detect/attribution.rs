@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::rule::{Needs, Rule};
 use super::{sentence, work};
 use crate::event::look::Request;
 use crate::event::{Culprit, Oom, ProcessKey, ScopeKind, Spot};
@@ -31,6 +32,11 @@ pub(super) struct Attribution {
     pub since_seen: Ranking,
     /// Net rise of the limit over the last minute; None = not known.
     pub rise_bytes: Option<u64>,
+    /// Somebody's growth may have been missed, because it was before the trace began.
+    pub is_partial: bool,
+    /// Records that were lost in the last minute.
+    pub lost_records: u64,
+    /// Less explains no kill.
     least_bytes: u64,
 }
 
@@ -56,6 +62,7 @@ struct Entry {
 }
 
 /// Who caused a kill.
+#[expect(clippy::large_enum_variant, reason = "there is one for each kill, for a moment")]
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cause {
     /// One process.
@@ -140,7 +147,16 @@ impl Attribution {
         }
         let limit = oom.scope.limit_bytes.unwrap_or(0).min(16 << 30);
         let least_bytes = LEAST_BYTES.max(limit / LEAST_PART);
-        Self { window, since_seen, rise_bytes, least_bytes }
+        // Who was there already, with so much that, had it grown it just before, the judgement might
+        // be another.
+        let telling_bytes = least_bytes.max((SHARE * window.total_bytes as f64) as u64);
+        let is_partial = members.iter().any(|process| {
+            process.first_seen_ns > since_ns
+                && process.key.start_ns < model.began_ns()
+                && process.first_seen_bytes >= telling_bytes
+        });
+        let lost_records = model.lost_since(since_ns);
+        Self { window, since_seen, rise_bytes, is_partial, lost_records, least_bytes }
     }
 
     /// The judgement: one process only when it leads both windows with at least half of all
@@ -154,17 +170,17 @@ impl Attribution {
                 _ => Cause::NoGrowth,
             };
         };
-        if self.window.total_bytes.max(self.since_seen.total_bytes) < self.least_bytes {
+        if !self.explains().holds() {
             return Cause::NoGrowth;
         }
-        let grown_bytes = self.window.grown_bytes();
-        if (grown_bytes as f64) < SHARE * self.window.total_bytes as f64 {
-            let rise_bytes = self.window.total_bytes;
-            return Cause::Elsewhere { rise_bytes, grown_bytes };
+        if !self.is_of_processes().holds() {
+            let grown_bytes = self.window.grown_bytes();
+            return Cause::Elsewhere { rise_bytes: self.window.total_bytes, grown_bytes };
         }
-        let leads = lately.share >= SHARE && ever.share >= SHARE;
-        let is_same = (lately.tgid, lately.start_ns) == (ever.tgid, ever.start_ns);
-        if leads && is_same && lately.grown_bytes.min(ever.grown_bytes) >= self.least_bytes {
+        let [leads_lately, leads_ever] = self.leads(&lately, &ever);
+        let leads = leads_lately.holds() && leads_ever.holds();
+        let is_same = is_same(&lately, &ever);
+        if leads && is_same && self.is_enough(&lately, &ever).holds() {
             return Cause::Process(Box::new(lately));
         }
         if let Some(cause) = self.pool() {
@@ -176,8 +192,42 @@ impl Attribution {
         if leads {
             return Cause::NoGrowth;
         }
-        let spread = if lately.share < SHARE { &self.window } else { &self.since_seen };
+        let spread = if leads_lately.holds() { &self.since_seen } else { &self.window };
         Cause::Spread { processes: spread.entries.len() }
+    }
+
+    /// What must hold for one process to be named.
+    pub fn rules(&self) -> Vec<Rule> {
+        let mut rules = vec![self.explains(), self.is_of_processes()];
+        if let (Some(lately), Some(ever)) = (self.window.first(), self.since_seen.first()) {
+            rules.extend(self.leads(&lately, &ever));
+            let leaders = if is_same(&lately, &ever) { 1.0 } else { 2.0 };
+            rules.push(Rule::count("leaders of both windows", leaders, Needs::AtMost, 1.0));
+            rules.push(self.is_enough(&lately, &ever));
+        }
+        rules
+    }
+
+    fn explains(&self) -> Rule {
+        let most = self.window.total_bytes.max(self.since_seen.total_bytes);
+        Rule::bytes("growth, in the window with more", most, Needs::AtLeast, self.least_bytes)
+    }
+
+    fn is_of_processes(&self) -> Rule {
+        let part = self.window.grown_bytes() as f64 / self.window.total_bytes.max(1) as f64;
+        Rule::share("of that in the last minute, by processes", part, Needs::AtLeast, SHARE)
+    }
+
+    fn leads(&self, lately: &Culprit, ever: &Culprit) -> [Rule; 2] {
+        [
+            Rule::share("the leader's share, last minute", lately.share, Needs::AtLeast, SHARE),
+            Rule::share("the leader's share, since first seen", ever.share, Needs::AtLeast, SHARE),
+        ]
+    }
+
+    fn is_enough(&self, lately: &Culprit, ever: &Culprit) -> Rule {
+        let least = lately.grown_bytes.min(ever.grown_bytes);
+        Rule::bytes("the leader grew", least, Needs::AtLeast, self.least_bytes)
     }
 
     fn pool(&self) -> Option<Cause> {
@@ -275,6 +325,10 @@ impl Entry {
             php_growth: work::of(process).growth.into_iter().next(),
         })
     }
+}
+
+fn is_same(a: &Culprit, b: &Culprit) -> bool {
+    (a.tgid, a.start_ns) == (b.tgid, b.start_ns)
 }
 
 /// Who mapped most new shared memory, and how much, if no other mapped half as much: what several

@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod tests;
 
+use super::account::{Account, Number};
+use super::rule::{Needs, Rule, all_hold};
 use super::runaway::can_reach;
 use super::{Detector, Ledger, Topic, sentence, work};
 use crate::event::{
@@ -21,6 +23,7 @@ const WARM_UP_BYTES: u64 = 16 << 20;
 /// leak is a property of the program, and has no reason to end; but a rise that was watched for a
 /// minute says nothing of next week.
 const OUTLASTS: f64 = 20.0;
+const _: () = assert!(OUTLASTS == 20.0, "the rule's words say 20 times");
 /// It holds at least this share of the rise of what the limit is never below.
 const SHARE: f64 = 0.5;
 /// A limit that is reached sooner deserves more than a note, s …
@@ -38,6 +41,7 @@ pub struct LeakDetector {
 struct Danger<'a> {
     scope: Scope<'a>,
     rise: FloorRise,
+    limit_rate_bytes_per_s: f64,
     eta_s: f64,
 }
 
@@ -57,11 +61,10 @@ impl LeakDetector {
         }
         let Some(private) = process.private() else { return };
         let Some(rise) = private.floor_rise() else { return };
-        if rise.rise_bytes < WARM_UP_BYTES {
+        if !is_no_warm_up(rise).holds() {
             return;
         }
-        // Growth without a fall that reaches a limit soon is a runaway's, not a leak's.
-        let rises_and_falls = private.growing_s() < rise.watched_s / 2.0;
+        let rises_and_falls = falls(private.growing_s(), rise).holds();
         let dangers = model
             .limits_of(process)
             .filter(|scope| can_reach(process, scope))
@@ -110,11 +113,63 @@ fn danger(rise: FloorRise, scope: Scope<'_>) -> Option<Danger<'_>> {
     let limit_rate = scope.floor_rise().map_or(rise.rate_bytes_per_s, |all| all.rate_bytes_per_s);
     let rate = limit_rate.max(rise.rate_bytes_per_s);
     let eta_s = eta_s(scope.headroom_bytes, rate)?;
-    let is_driver = rise.rate_bytes_per_s >= SHARE * rate;
-    (is_driver && eta_s <= OUTLASTS * rise.watched_s).then_some(Danger { scope, rise, eta_s })
+    let danger = Danger { scope, rise, limit_rate_bytes_per_s: rate, eta_s };
+    all_hold(&danger.rules()).then_some(danger)
+}
+
+fn is_no_warm_up(rise: FloorRise) -> Rule {
+    Rule::bytes("rise of the least that it has", rise.rise_bytes, Needs::AtLeast, WARM_UP_BYTES)
+}
+
+/// Growth without a fall that reaches a limit soon is a runaway's, not a leak's.
+fn falls(growing_s: f64, rise: FloorRise) -> Rule {
+    let half_s = rise.watched_s / 2.0;
+    Rule::seconds(
+        "time without a fall, or later than the horizon",
+        growing_s,
+        Needs::LessThan,
+        half_s,
+    )
+}
+
+/// The rules of a finding that was told just now.
+pub(super) fn account(model: &Model, finding: &Finding, evidence: &Leak) -> Account {
+    let process = finding.subject.as_ref().and_then(|subject| model.process(&subject.key()));
+    let private = process.and_then(Process::private);
+    let scope = model.limit(evidence.limit.path.as_deref());
+    let (Some(private), Some(scope)) = (private, scope) else { return Account::default() };
+    let Some(rise) = private.floor_rise() else { return Account::default() };
+    let Some(danger) = danger(rise, scope) else { return Account::default() };
+    Account {
+        numbers: vec![
+            Number::rate("rise of the least that it has", rise.rate_bytes_per_s),
+            Number::rate("rise that the limit is forecast from", danger.limit_rate_bytes_per_s),
+            Number::bytes("left of the limit", scope.headroom_bytes),
+            Number::seconds("watched", rise.watched_s),
+            Number::seconds("time left", danger.eta_s),
+        ],
+        rules: [is_no_warm_up(rise)].into_iter().chain(danger.rules()).collect(),
+        choices: vec![falls(private.growing_s(), rise)],
+        ..Account::default()
+    }
 }
 
 impl Danger<'_> {
+    /// It drives the limit, and was watched for long enough.
+    fn rules(&self) -> [Rule; 2] {
+        let share = self.rise.rate_bytes_per_s / self.limit_rate_bytes_per_s;
+        let most_s = OUTLASTS * self.rise.watched_s;
+        [
+            Rule::share("share of the limit's rise", share, Needs::AtLeast, SHARE),
+            Rule::seconds(
+                "time left, against 20 times the time watched",
+                self.eta_s,
+                Needs::AtMost,
+                most_s,
+            ),
+        ]
+    }
+
     fn severity(&self) -> Severity {
         match self.eta_s {
             eta_s if eta_s < CRITICAL_S => Severity::Critical,

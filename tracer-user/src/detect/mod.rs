@@ -2,6 +2,7 @@
 //! the events, so that a replayed trace gives the same findings. A detector is one file here and
 //! one line in [`all`].
 
+mod account;
 mod attribution;
 mod cascade;
 mod killed;
@@ -10,6 +11,7 @@ mod ledger;
 mod oom_verdict;
 mod pool;
 mod pressure;
+mod rule;
 mod runaway;
 mod sentence;
 mod work;
@@ -17,7 +19,9 @@ mod work;
 use crate::event::{Config, Stamped};
 use crate::model::Model;
 
+pub use account::{Account, Number, of as account};
 pub use ledger::{Ledger, Topic};
+pub use rule::{Needs, Rule, Unit};
 
 /// Judges after each event.
 pub trait Detector {

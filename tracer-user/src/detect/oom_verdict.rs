@@ -1,6 +1,7 @@
 //! `oom_verdict`: who was killed, who asked for the memory, and who really caused it. Each kill
 //! has exactly one verdict; a wrong culprit is worse than none.
 
+mod account;
 mod advice;
 #[cfg(test)]
 mod tests;
@@ -16,6 +17,8 @@ use crate::event::{
 };
 use crate::model::{Model, is_below, limit_owner};
 use crate::text;
+
+pub(super) use account::account;
 
 /// Judges kills.
 #[derive(Default)]
@@ -62,18 +65,22 @@ impl OomVerdict {
         let limit_set_by = path.and_then(limit_owner);
         let suffers = |victim: &&Victim| culprit.as_ref().is_some_and(|one| !is(victim, one));
         let bystanders = oom.victims.iter().filter(suffers).map(|victim| victim.tgid).collect();
+        let watched_s =
+            attribution.is_partial.then(|| t_ns.saturating_sub(model.began_ns()) as f64 / 1e9);
         Finding::new(
             FindingKind::OomVerdict,
             Severity::Critical,
             culprit.as_ref().map(|culprit| subject(model, culprit)),
             format!(
-                "OOM kill {}: killed {}, asked for by {}; {}{}{}",
+                "OOM kill {}: killed {}, asked for by {}; {}{}{}{}{}",
                 place.words(oom, limit_set_by.as_ref()),
                 victims(oom),
                 party(model, &oom.trigger),
                 blame(model, oom, &cause, t_ns),
                 repeated(&cascade),
                 advice.as_ref().map(|text| format!("; what helps: {text}")).unwrap_or_default(),
+                watched(watched_s),
+                sentence::lost(attribution.lost_records),
             ),
             Evidence::OomVerdict(Box::new(Verdict {
                 victims: oom.victims.clone(),
@@ -89,6 +96,8 @@ impl OomVerdict {
                 bystanders,
                 advice,
                 next_victim: model.next_victim(place.root.as_deref()),
+                lost_records: attribution.lost_records,
+                watched_s,
             })),
         )
     }
@@ -259,6 +268,16 @@ fn took_s(model: &Model, culprit: &Culprit, t_ns: u64) -> f64 {
     } else {
         culprit.window_s
     }
+}
+
+/// Whether growth may have been missed.
+fn watched(watched_s: Option<f64>) -> String {
+    watched_s.map_or_else(String::new, |watched_s| {
+        format!(
+            "; what grew before the trace began, {} ago, is not known",
+            text::seconds(watched_s)
+        )
+    })
 }
 
 fn repeated(cascade: &Cascade) -> String {

@@ -10,9 +10,11 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use super::{Detector, Ledger, Topic};
+use super::account::{Account, Number};
+use super::{Detector, Ledger, Topic, sentence};
 use crate::event::{
-    Config, Diagnosis, Event, Evidence, Finding, FindingKind, Severity, Stamped, Subject,
+    Config, Diagnosis, Event, Evidence, Finding, FindingKind, PoolDiagnosis, Severity, Stamped,
+    Subject,
 };
 use crate::model::{Model, Pool};
 use crate::sink::filter::Filter;
@@ -108,11 +110,42 @@ impl Detector for PoolDetector {
     }
 }
 
+/// The rules of a finding that was told just now.
+pub(super) fn account(model: &Model, evidence: &PoolDiagnosis) -> Account {
+    let is_in = |pool: &Pool<'_>| {
+        evidence.largest.first().is_some_and(|largest| {
+            let mut workers = pool.workers();
+            workers.any(|one| (one.key.tgid, one.key.start_ns) == (largest.tgid, largest.start_ns))
+        })
+    };
+    let pool = model.pools().find(is_in);
+    let facts = pool.and_then(|pool| Facts::of(model, &pool, model.config().horizon_s));
+    let Some(facts) = facts else { return Account::default() };
+    let Some(judgement) = facts.judge() else { return Account::default() };
+    Account {
+        numbers: vec![
+            Number::count("workers", facts.workers.len() as f64),
+            Number::bytes("memory of all workers", facts.used_bytes),
+            Number::bytes("memory of the median worker", facts.median_bytes),
+            Number::bytes("used of the limit by others", facts.others_bytes),
+            Number::bytes("left of the limit", facts.limit.headroom_bytes),
+        ],
+        rules: facts.rules(&judgement),
+        choices: facts.pressed.to_vec(),
+        therefore: Some(
+            "the limit is pressed when the first of the choices holds, or both others; it was judged \
+             so twice in a row"
+                .to_owned(),
+        ),
+        ..Account::default()
+    }
+}
+
 fn finding(pool: &Pool<'_>, facts: &Facts<'_>, judgement: &Judgement) -> Finding {
     let room = facts.limit.headroom_bytes as f64 / facts.limit.bytes.max(1) as f64;
     let severity = match judgement {
         Judgement::SharedMemory => Severity::Info,
-        Judgement::SlowLeak { .. } if !facts.is_pressed => Severity::Info,
+        Judgement::SlowLeak { .. } if !facts.is_pressed() => Severity::Info,
         _ if room < CRITICAL_ROOM => Severity::Critical,
         _ => Severity::Warning,
     };
@@ -130,6 +163,7 @@ fn finding(pool: &Pool<'_>, facts: &Facts<'_>, judgement: &Judgement) -> Finding
         Judgement::SlowLeak { .. } => FindingKind::Leak,
         Judgement::RunawayWorkers { .. } | Judgement::SharedMemory => FindingKind::Pool,
     };
-    let summary = words::summary(pool.name, facts, judgement);
+    let lost = sentence::lost(facts.lost_records);
+    let summary = words::summary(pool.name, facts, judgement) + &lost;
     Finding::new(kind, severity, subject, summary, Evidence::Pool(facts.evidence(judgement)))
 }

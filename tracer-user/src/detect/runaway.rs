@@ -3,43 +3,31 @@
 //! Each limit is forecast from its own net rate; then its growth is attributed. The rule has no
 //! scale: growth that has lasted for some time is expected to last some multiple of it more.
 
+mod account;
+mod rules;
 mod said;
 #[cfg(test)]
 mod tests;
 
 use rustc_hash::FxHashMap;
 
+use super::rule::all_hold;
 use super::{Detector, Ledger, Topic, work};
 use crate::event::{
     Config, Event, Evidence, Finding, FindingKind, MemoryKind, Php, ProcessCause, ProcessKey,
     Severity, Stamped,
 };
-use crate::model::{Forecast, Model, Process, Rise, Scope, eta_s};
+use crate::model::{Forecast, Model, Process, Rates, Rise, Scope, eta_s};
 use crate::sink::filter::Filter;
 
-/// Growth up to this is warm-up: a PHP worker that meets the application's code for the first time
-/// takes 5 to 10 MiB.
-const WARM_UP_BYTES: u64 = 16 << 20;
-/// Growth that has lasted d is expected to last this times d more: it has then used a fifth of the
-/// room that it found.
-const OUTLASTS: f64 = 4.0;
-/// Growth that is over sooner was one large allocation; nobody could act on it in time either, s.
-const SUSTAINED_S: f64 = 0.1;
-/// The driver holds at least this share of the growth towards its limit.
-const SHARE: f64 = 0.5;
+pub(super) use account::account;
+
 /// Net rates are taken over the driver's episode, at most this long, ns.
 const RATE_NS: u64 = 10_000_000_000;
 /// Shares are taken over the driver's episode, at most this long, ns.
 const SHARE_NS: u64 = 60_000_000_000;
-/// A limit that is reached sooner is critical, s.
-const CRITICAL_S: f64 = 10.0;
-/// An episode without growth for this long is over, ns.
-const STILL_NS: u64 = 10_000_000_000;
 /// A PHP worker is named when a look told what it does, or after this, ns.
 const LOOK_WAIT_NS: u64 = 300_000_000;
-/// A PHP worker that uses less of its memory_limit than this is far from it.
-const MEMORY_LIMIT_SHARE: f64 = 0.5;
-
 /// Both kinds of finding that this detector raises.
 const KINDS: [FindingKind; 2] = [FindingKind::Runaway, FindingKind::MemoryLimit];
 
@@ -77,7 +65,7 @@ impl Threat<'_> {
     fn severity(&self) -> Severity {
         match self {
             Self::MemoryLimit(_) => Severity::Info,
-            Self::Shared(danger, _) if danger.eta_s < CRITICAL_S => Severity::Critical,
+            Self::Shared(danger, _) if rules::critical(danger.eta_s).holds() => Severity::Critical,
             Self::Shared(..) => Severity::Warning,
         }
     }
@@ -113,12 +101,25 @@ struct Danger<'a> {
     since_ns: u64,
 }
 
-impl Danger<'_> {
+impl<'a> Danger<'a> {
+    /// None = the limit is not being used up.
+    fn new(model: &Model, rise: Rise<'a>, scope: Scope<'a>) -> Option<Self> {
+        let since_ns = rise.onset_ns().max(model.now_ns().saturating_sub(RATE_NS));
+        let rate_bytes_per_s = scope.rate_since(since_ns);
+        let eta_s = eta_s(scope.headroom_bytes, rate_bytes_per_s)?;
+        Some(Self { rise, scope, rate_bytes_per_s, eta_s, since_ns })
+    }
+
+    /// The rate, and those of each half of the time that it is taken over.
+    fn rates(&self) -> Rates {
+        self.scope.rates_since(self.since_ns)
+    }
+
     /// The time left at the highest and at the lowest rate of late, s.
     fn eta_range_s(&self) -> (f64, Option<f64>) {
-        let (low, high) = self.scope.rates_since(self.since_ns);
+        let rates = self.rates();
         let left_s = |rate| eta_s(self.scope.headroom_bytes, rate);
-        (left_s(high).unwrap_or(self.eta_s), left_s(low))
+        (left_s(rates.high()).unwrap_or(self.eta_s), left_s(rates.low()))
     }
 }
 
@@ -126,13 +127,6 @@ impl Danger<'_> {
 struct PhpDanger {
     limit: Forecast,
     eta_s: f64,
-}
-
-impl PhpDanger {
-    fn is_near(&self) -> bool {
-        let used = self.limit.limit_bytes.saturating_sub(self.limit.headroom_bytes);
-        used as f64 >= MEMORY_LIMIT_SHARE * self.limit.limit_bytes as f64
-    }
 }
 
 /// The memory_limit, if it is met before `soonest_s`.
@@ -162,8 +156,8 @@ impl RunawayDetector {
         rises: impl Iterator<Item = Rise<'a>>,
         ledger: &mut Ledger,
     ) {
-        // Most events end here: growth is warm-up, or over.
-        let mut rises = rises.filter(|rise| is_lasting(model, rise));
+        // Most events end here.
+        let mut rises = rises.filter(|rise| rules::is_more_than_warm_up(rise.novel_bytes()));
         let threat = rises.find_map(|rise| self.threat(model, process, rise));
         let Some(threat) = threat else { return };
         let topic = Topic::process(threat.kind(), process.key);
@@ -189,21 +183,26 @@ impl RunawayDetector {
         process: &'a Process,
         rise: Rise<'a>,
     ) -> Option<Threat<'a>> {
+        if !all_hold(&rules::growth(model, &rise)) {
+            return None;
+        }
         let is_private = rise.memory == MemoryKind::Private;
+        let lasts = |eta_s| all_hold(&rules::time(eta_s, self.horizon_s, &rise));
         let mut dangers: Vec<_> = model
             .limits_of(process)
             .filter(|scope| !is_private || can_reach(process, scope))
-            .filter_map(|scope| self.danger(model, rise, scope))
+            .filter_map(|scope| Danger::new(model, rise, scope))
+            .filter(|danger| lasts(danger.eta_s))
             .collect();
         dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
         let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
         if is_private && let Some(limit) = stopped_by_php(model, process, soonest_s) {
-            let will_last = self.will_last(&rise, limit.eta_s).is_some();
-            return (will_last && limit.is_near()).then_some(Threat::MemoryLimit(limit));
+            let is_near = rules::memory_limit(&limit.limit).holds();
+            return (lasts(limit.eta_s) && is_near).then_some(Threat::MemoryLimit(limit));
         }
         dangers.into_iter().find_map(|danger| {
-            let share = share(model, process, &danger);
-            (share >= SHARE).then_some(Threat::Shared(danger, share))
+            let share = Share::of(model, process, &danger).part();
+            rules::share(share).holds().then_some(Threat::Shared(danger, share))
         })
     }
 
@@ -224,18 +223,6 @@ impl RunawayDetector {
         let since_ns = *self.waiting.entry(process.key).or_insert(now_ns);
         let waited_ns = now_ns.saturating_sub(since_ns);
         waited_ns < LOOK_WAIT_NS && eta_s > 2.0 * LOOK_WAIT_NS as f64 / 1e9
-    }
-
-    fn danger<'a>(&self, model: &Model, rise: Rise<'a>, scope: Scope<'a>) -> Option<Danger<'a>> {
-        let since_ns = rise.onset_ns().max(model.now_ns().saturating_sub(RATE_NS));
-        let rate_bytes_per_s = scope.rate_since(since_ns);
-        let time_s = self.will_last(&rise, eta_s(scope.headroom_bytes, rate_bytes_per_s)?)?;
-        Some(Danger { rise, scope, rate_bytes_per_s, eta_s: time_s, since_ns })
-    }
-
-    /// The time left, if it is within the horizon and the growth can be expected to last that long.
-    fn will_last(&self, rise: &Rise<'_>, eta_s: f64) -> Option<f64> {
-        (eta_s < self.horizon_s && eta_s <= OUTLASTS * rise.growing_s()).then_some(eta_s)
     }
 
     /// Closes what is over: the process ended, stands still, or gave its memory back.
@@ -300,14 +287,9 @@ impl Detector for RunawayDetector {
     }
 }
 
-/// Whether it is more than warm-up and one allocation, and goes on.
-fn is_lasting(model: &Model, rise: &Rise<'_>) -> bool {
-    rise.novel_bytes() >= WARM_UP_BYTES && rise.growing_s() >= SUSTAINED_S && is_fresh(model, rise)
-}
-
 /// Whether it grew in the last ten seconds.
 fn is_fresh(model: &Model, rise: &Rise<'_>) -> bool {
-    model.now_ns().saturating_sub(rise.last_growth_ns()) <= STILL_NS
+    rules::fresh(model, rise).holds()
 }
 
 /// Whether a process can use up a limit, by what it has mapped.
@@ -315,27 +297,46 @@ pub(super) fn can_reach(process: &Process, scope: &Scope<'_>) -> bool {
     process.untouched_bytes().is_none_or(|bytes| bytes >= scope.headroom_bytes)
 }
 
-/// Share of a process in the growth towards a limit during its episode, 0 to 1: of the limit's net
-/// rise or of what all known growers grew, whichever is more. What several processes map of the
-/// same shared memory is charged once: it counts for one only when no other's grew by half as much,
-/// and when the limit's rise leaves room for it.
-fn share(model: &Model, process: &Process, danger: &Danger<'_>) -> f64 {
-    let scope = &danger.scope;
-    let since_ns = danger.rise.onset_ns().max(model.now_ns().saturating_sub(SHARE_NS));
-    let private = |process: &Process| process.grown_since(since_ns, process.private_bytes());
-    let is_other = |other: &&Process| other.key != process.key;
-    let others = scope.growers().filter(is_other).map(private).fold(0, u64::saturating_add);
-    let rise_bytes = scope.rise_since(since_ns);
-    let own = match danger.rise.memory {
-        MemoryKind::Private => private(process),
-        MemoryKind::Shared => {
-            let shared = danger.rise.grown_since(since_ns);
-            let next = scope.growers().filter(is_other).map(|other| other.shared_since(since_ns));
-            let is_alone = next.max().unwrap_or(0) <= shared / 2;
-            let known = others.saturating_add(private(process));
-            if is_alone { shared.min(rise_bytes.saturating_sub(known)) } else { 0 }
-        }
-    };
-    let all = rise_bytes.max(own.saturating_add(others));
-    if all == 0 { 0.0 } else { own as f64 / all as f64 }
+/// Growth towards a limit during an episode. What several processes map of the same shared memory is
+/// charged once: it counts for one only when no other's grew by half as much, and when the limit's
+/// rise leaves room for it.
+struct Share {
+    own_bytes: u64,
+    /// All other known growers.
+    others_bytes: u64,
+    /// Net, of the limit.
+    rise_bytes: u64,
+}
+
+impl Share {
+    fn of(model: &Model, process: &Process, danger: &Danger<'_>) -> Self {
+        let scope = &danger.scope;
+        let since_ns = danger.rise.onset_ns().max(model.now_ns().saturating_sub(SHARE_NS));
+        let private = |process: &Process| process.grown_since(since_ns, process.private_bytes());
+        let is_other = |other: &&Process| other.key != process.key;
+        let others = scope.growers().filter(is_other).map(private).fold(0, u64::saturating_add);
+        let rise_bytes = scope.rise_since(since_ns);
+        let own_bytes = match danger.rise.memory {
+            MemoryKind::Private => private(process),
+            MemoryKind::Shared => {
+                let shared = danger.rise.grown_since(since_ns);
+                let others_shared =
+                    scope.growers().filter(is_other).map(|other| other.shared_since(since_ns));
+                let is_alone = others_shared.max().unwrap_or(0) <= shared / 2;
+                let known = others.saturating_add(private(process));
+                if is_alone { shared.min(rise_bytes.saturating_sub(known)) } else { 0 }
+            }
+        };
+        Self { own_bytes, others_bytes: others, rise_bytes }
+    }
+
+    /// Of the limit's net rise or of what all known growers grew, whichever is more; 0 to 1.
+    fn part(&self) -> f64 {
+        let all = self.all_bytes();
+        if all == 0 { 0.0 } else { self.own_bytes as f64 / all as f64 }
+    }
+
+    fn all_bytes(&self) -> u64 {
+        self.rise_bytes.max(self.own_bytes.saturating_add(self.others_bytes))
+    }
 }

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::event::Subject;
-use crate::model::Process;
+use crate::model::{Model, Process};
 use crate::text;
 
 /// Longest name in a sentence, columns.
@@ -32,6 +32,26 @@ pub(super) fn named(comm: &str, pool: Option<&str>, tgid: u32) -> String {
     match pool {
         Some(pool) => format!("{} (pool {}, pid {tgid})", name(comm), name(pool)),
         None => format!("{} (pid {tgid})", name(comm)),
+    }
+}
+
+/// Judgements that look at no growth ask for losses in this time, ns.
+const MINUTE_NS: u64 = 60_000_000_000;
+
+/// Records that were lost in the last minute.
+pub(super) fn lost_lately(model: &Model) -> u64 {
+    model.lost_since(model.now_ns().saturating_sub(MINUTE_NS))
+}
+
+/// `; 1,203 records were lost meanwhile: figures may be too low`; empty for none.
+pub(super) fn lost(records: u64) -> String {
+    match records {
+        0 => String::new(),
+        1 => "; 1 record was lost meanwhile: figures may be too low".to_owned(),
+        _ => format!(
+            "; {} records were lost meanwhile: figures may be too low",
+            text::thousands(records)
+        ),
     }
 }
 

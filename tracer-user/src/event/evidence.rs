@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 use super::look::{Frame, Memory, Missing, Request};
 use super::{OomScope, Party, ScopeKind, Victim};
 
+fn is_zero(records: &u64) -> bool {
+    *records == 0
+}
+
 /// Evidence of a `runaway` finding. Rates and times left are estimates.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Runaway {
@@ -57,6 +61,13 @@ pub struct Runaway {
     /// Whom the OOM killer would choose at that limit now; null = nobody, or not known.
     #[serde(default)]
     pub next_victim: Option<NextVictim>,
+    /// Records that were lost since its growth began: figures may be too low.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_records: u64,
+    /// How long the trace had run then, s, where memory may have grown before it began; null = all of
+    /// the growth was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_s: Option<f64>,
 }
 
 /// Whom the OOM killer would choose if the limit were hit now, by the kernel's own rule.
@@ -163,6 +174,9 @@ pub struct PoolDiagnosis {
     /// `slow_leak`: the pm.max_requests that keeps the pool below its limit; an estimate.
     #[serde(default)]
     pub max_requests: Option<u64>,
+    /// Records that were lost in the last minute: figures may be too low.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_records: u64,
 }
 
 /// What is wrong with a pool.
@@ -256,6 +270,13 @@ pub struct Verdict {
     /// Whom the OOM killer would choose next at that limit; null = nobody, or not known.
     #[serde(default)]
     pub next_victim: Option<NextVictim>,
+    /// Records that were lost in the short window: figures may be too low.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_records: u64,
+    /// How long the trace had run then, s, where memory may have grown before it began; null = all of
+    /// the growth was seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub watched_s: Option<f64>,
 }
 
 /// Who set a memory cgroup's limit.
@@ -335,6 +356,9 @@ pub struct Killed {
     /// From the first SIGTERM until the end, s; null = no SIGTERM was seen.
     #[serde(default)]
     pub term_s: Option<f64>,
+    /// Records that were lost in the last minute: figures may be too low.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_records: u64,
 }
 
 /// Kinds of sender. The OOM killer is none of them: its kills have a verdict.
@@ -376,6 +400,9 @@ pub struct Series {
     pub cause: Option<SeriesCause>,
     /// What would stop it.
     pub advice: String,
+    /// Records that were lost since the first kill: figures may be too low.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_records: u64,
 }
 
 /// One kill of a series.
@@ -446,6 +473,9 @@ pub struct LostWork {
     pub waiters: Vec<Waiting>,
     /// Who holds most.
     pub largest: Option<Waiting>,
+    /// Records that were lost in the ten seconds that it looks back: figures may be too low.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub lost_records: u64,
 }
 
 /// How work is lost.
@@ -473,7 +503,7 @@ pub struct Waiting {
     pub pool: Option<Arc<str>>,
     /// Anon + swap.
     pub used_bytes: u64,
-    /// Growth.
+    /// Growth; 0 = it does not grow.
     pub rate_bytes_per_s: f64,
     /// Time that it waited per second, over ten seconds; 0 = not among those who wait most.
     pub stall_share: f64,

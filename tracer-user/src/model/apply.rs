@@ -23,6 +23,7 @@ impl Model {
     /// Takes in one event. What contradicts the known (growth of the dead, events of a reused
     /// tgid's former owner, news older than the last) is passed over.
     pub fn apply(&mut self, at: &Stamped) {
+        self.certainty.event(at.t_ns, self.tick_ns);
         self.now_ns = self.now_ns.max(at.t_ns);
         let t_ns = at.t_ns;
         match &at.event {
@@ -57,11 +58,8 @@ impl Model {
                     }
                 }
             }
-            Event::Signal(_)
-            | Event::Finding(_)
-            | Event::Lost(_)
-            | Event::End(_)
-            | Event::Unknown => {}
+            Event::Lost(lost) => self.certainty.lost(self.now_ns, &lost.source, lost.records),
+            Event::Signal(_) | Event::Finding(_) | Event::End(_) | Event::Unknown => {}
         }
     }
 
@@ -80,6 +78,10 @@ impl Model {
         let Some(process) = self.roster.get_mut(slot) else { return };
         let shared_bytes = process.memory.shmem_bytes;
         let Some(moved) = process.take(t_ns, growth, report_ns) else { return };
+        let settles = t_ns < self.certainty.settled_ns();
+        if settles {
+            process.settle(t_ns);
+        }
         if process.rate_bytes_per_s != 0.0 && !process.refreshed {
             process.refreshed = true;
             self.moving.push((slot, process.key));
@@ -90,6 +92,9 @@ impl Model {
         let (node, recent, tick_ns) = (process.node, process.recent_at(t_ns), self.tick_ns);
         let take = |gauge: &mut Gauge| {
             gauge.moved(t_ns, moved, tick_ns);
+            if settles {
+                gauge.settle();
+            }
             if gauge.bound.is_some() {
                 gauge.growers.update(slot, recent, t_ns);
             }
@@ -205,6 +210,9 @@ impl Model {
         node.gauge.bound = bound::of(cgroup, swap_above_bytes.min(cgroup.swap_left_bytes()));
         let charge = state.usage_bytes.saturating_add(state.swap_usage_bytes);
         node.gauge.sample(t_ns, charge, state.reclaimable_bytes, tick_ns);
+        if t_ns < self.certainty.settled_ns() {
+            node.gauge.settle();
+        }
         cgroup.rate_bytes_per_s = node.gauge.rate(t_ns, tick_ns);
     }
 
@@ -216,7 +224,7 @@ impl Model {
     }
 
     fn pressure(&mut self, t_ns: u64, state: &Pressure) {
-        let percent = |value: Option<f64>| value.filter(|value| value.is_finite());
+        let percent = |value: Option<f64>| value.filter(|value| (0.0..=100.0).contains(value));
         let (some, full) = (percent(state.some_avg10), percent(state.full_avg10));
         if &*state.scope != "host" {
             let at = self.tree.intern(&state.scope);
@@ -244,6 +252,9 @@ impl Model {
         let bound = Bound { limit_bytes: total, capacity_bytes: total, ..Bound::default() };
         gauge.bound = (total > 0).then_some(bound);
         gauge.sample(t_ns, total.saturating_sub(left), Some(0), self.tick_ns);
+        if t_ns < self.certainty.settled_ns() {
+            gauge.settle();
+        }
         host.rate_bytes_per_s = gauge.rate(t_ns, self.tick_ns);
     }
 

@@ -38,6 +38,27 @@ struct Sample {
     private_bytes: i64,
 }
 
+/// Net growth over some time and over each half of it, bytes per second.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Rates {
+    /// Over all of it.
+    pub whole: f64,
+    /// Over the first and the second half.
+    pub halves: [f64; 2],
+}
+
+impl Rates {
+    /// The lowest of the three.
+    pub fn low(&self) -> f64 {
+        self.halves.into_iter().fold(self.whole, f64::min)
+    }
+
+    /// The highest.
+    pub fn high(&self) -> f64 {
+        self.halves.into_iter().fold(self.whole, f64::max)
+    }
+}
+
 impl Gauge {
     /// Takes in a reading of the charge, swap included, and of what is reclaimable if that was read too.
     pub fn sample(&mut self, t_ns: u64, charge: u64, reclaimable: Option<u64>, report_ns: u64) {
@@ -62,6 +83,13 @@ impl Gauge {
         self.private_bytes = self.private_bytes.saturating_add(bytes);
         if self.sampled && self.bound.is_some() {
             self.observe(t_ns, report_ns);
+        }
+    }
+
+    /// What moved until now moved in a gap without events: no rate is taken over it.
+    pub fn settle(&mut self) {
+        if let Some(trend) = &mut self.trend {
+            trend.settle();
         }
     }
 
@@ -100,15 +128,16 @@ impl Gauge {
         per_second(self.consumed_at(since_ns), now, now_ns.saturating_sub(since_ns))
     }
 
-    /// Lowest and highest of the rates since that time and over each half of the time since.
-    pub fn rates_since(&self, since_ns: u64, now_ns: u64) -> (f64, f64) {
+    /// Net growth since a time within the last minute, and over each half of the time since.
+    pub fn rates_since(&self, since_ns: u64, now_ns: u64) -> Rates {
         let half_ns = now_ns.saturating_sub(since_ns) / 2;
         let middle_ns = since_ns.saturating_add(half_ns);
         let (first, middle) = (self.consumed_at(since_ns), self.consumed_at(middle_ns));
         let last = self.consumed_bytes().unwrap_or(0);
-        let halves = [per_second(first, middle, half_ns), per_second(middle, last, half_ns)];
-        let whole = per_second(first, last, now_ns.saturating_sub(since_ns));
-        halves.into_iter().fold((whole, whole), |(low, high), rate| (low.min(rate), high.max(rate)))
+        Rates {
+            whole: self.rate_since(since_ns, now_ns),
+            halves: [per_second(first, middle, half_ns), per_second(middle, last, half_ns)],
+        }
     }
 
     /// Net rise since a time within the last minute, bytes; 0 when it fell.
@@ -207,8 +236,8 @@ mod tests {
             let grown = if s <= 5 { 10 * s } else { 50 + 30 * (s - 5) };
             gauge.sample(s * S, (120 + grown) * MIB, Some(20 * MIB), S);
         }
-        let (low, high) = gauge.rates_since(0, 10 * S);
-        let (low, high) = (low / MIB as f64, high / MIB as f64);
+        let rates = gauge.rates_since(0, 10 * S);
+        let (low, high) = (rates.low() / MIB as f64, rates.high() / MIB as f64);
         assert!((low - 10.0).abs() < 2.0 && (high - 30.0).abs() < 2.0, "{low} to {high}");
     }
 

@@ -4,6 +4,7 @@
 mod apply;
 mod badness;
 mod bound;
+mod certainty;
 mod cgroup;
 mod gauge;
 mod growers;
@@ -20,6 +21,8 @@ mod roster;
 mod scope;
 #[cfg(test)]
 pub(crate) mod script;
+#[cfg(test)]
+mod soup;
 mod stalls;
 mod strain;
 #[cfg(test)]
@@ -28,6 +31,7 @@ mod tree;
 mod trend;
 
 pub use cgroup::{Cgroup, is_below};
+pub use gauge::Rates;
 pub use host::Host;
 pub use lows::FloorRise;
 pub use php::{Insight, Leak, MemoryLimit, RequestGrowth, RequestKind};
@@ -44,6 +48,7 @@ pub(crate) use scope::eta_s;
 use std::sync::Arc;
 
 use crate::event::{Config, ProcessKey, ScopeKind};
+use certainty::{Affected, Certainty};
 use gauge::Gauge;
 use intern::Interner;
 use php::Requests;
@@ -59,6 +64,7 @@ const REPORT_NS: u64 = 1_000_000_000;
 pub struct Model {
     config: Config,
     now_ns: u64,
+    certainty: Certainty,
     roster: Roster,
     tree: Tree,
     host: Host,
@@ -102,6 +108,7 @@ impl Model {
         Self {
             config: config.clone(),
             now_ns: 0,
+            certainty: Certainty::default(),
             roster: Roster::default(),
             tree: Tree::default(),
             host: Host::default(),
@@ -126,6 +133,21 @@ impl Model {
     /// Time of the last event, CLOCK_BOOTTIME ns.
     pub fn now_ns(&self) -> u64 {
         self.now_ns
+    }
+
+    /// Time of the first event, CLOCK_BOOTTIME ns: nothing is known of what was before.
+    pub fn began_ns(&self) -> u64 {
+        self.certainty.began_ns()
+    }
+
+    /// Records that were lost since a time, as far as they make sizes and identities uncertain.
+    pub fn lost_since(&self, since_ns: u64) -> u64 {
+        self.certainty.lost_since(since_ns, Affected::Growth)
+    }
+
+    /// The same of those that make times of waiting uncertain.
+    pub fn stalls_lost_since(&self, since_ns: u64) -> u64 {
+        self.certainty.lost_since(since_ns, Affected::Waiting)
     }
 
     /// Living processes, in no order.

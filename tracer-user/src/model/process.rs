@@ -238,6 +238,14 @@ impl Process {
         Some(signed(bytes).saturating_sub(signed(before)))
     }
 
+    /// What it has now came about in a gap without events: no rate is taken over it.
+    pub(super) fn settle(&mut self, t_ns: u64) {
+        for trend in [&mut self.trend, &mut self.shared_trend].into_iter().flatten() {
+            trend.settle();
+        }
+        self.rate_bytes_per_s = self.rate_at(t_ns);
+    }
+
     /// It runs another program: history and baseline start anew. oom_score_adj stays.
     pub(super) fn exec(&mut self, t_ns: u64) {
         let memory = &mut self.memory;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::gauge::Gauge;
+use super::gauge::{Gauge, Rates};
 use super::lows::FloorRise;
 use super::{Forecast, Model, Process};
 use crate::event::{Limit, LimitSetting, ScopeKind};
@@ -52,18 +52,26 @@ impl<'a> Scope<'a> {
 
     /// The same since a time within the last minute.
     pub fn rate_since(&self, since_ns: u64) -> f64 {
-        self.gauge.rate_since(since_ns, self.model.now_ns)
+        self.gauge.rate_since(self.settled(since_ns), self.model.now_ns)
+    }
+
+    /// The same, and over each half of that time: how far the rate is to be believed.
+    pub fn rates_since(&self, since_ns: u64) -> Rates {
+        self.gauge.rates_since(self.settled(since_ns), self.model.now_ns)
+    }
+
+    fn settled(&self, since_ns: u64) -> u64 {
+        since_ns.max(self.model.certainty.settled_ns())
+    }
+
+    /// What is used of it, everything that would leave room counted as free, bytes.
+    pub fn consumed_bytes(&self) -> u64 {
+        self.gauge.consumed_bytes().unwrap_or(0)
     }
 
     /// The rise of the least that was consumed; None = it does not rise evenly.
     pub fn floor_rise(&self) -> Option<FloorRise> {
         self.gauge.floor_rise()
-    }
-
-    /// Lowest and highest of the rates over that time and over each half of it: how far the rate
-    /// is to be believed, bytes per second.
-    pub fn rates_since(&self, since_ns: u64) -> (f64, f64) {
-        self.gauge.rates_since(since_ns, self.model.now_ns)
     }
 
     /// Net rise since a time within the last minute, bytes.

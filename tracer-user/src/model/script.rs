@@ -6,9 +6,9 @@ use super::Model;
 use crate::detect::{self, Detector, Ledger};
 use crate::event::look::{Activity, Frame, Look, Request};
 use crate::event::{
-    Cgroup, Config, Event, Exit, Finding, FindingKind, FindingState, Growth, Header, Oom, OomScope,
-    Party, Php, PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind, Signal, Stall,
-    StallKind, Stamped, Tick, Victim,
+    Cgroup, Config, Event, Exit, Finding, FindingKind, FindingState, Growth, Header, Lost, Oom,
+    OomScope, Party, Php, PhpGrowth, Pressure, Process, ProcessCause, ProcessKey, ScopeKind,
+    Signal, Stall, StallKind, Stamped, Tick, Victim,
 };
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -89,7 +89,7 @@ impl Script {
 
     /// Seconds since the script began.
     pub fn now(&self) -> f64 {
-        (self.t_ns - 1_000_000_000_000) as f64 / 1e9
+        (self.t_ns as f64 - 1e12) / 1e9
     }
 
     pub fn wait(&mut self, seconds: f64) -> &mut Self {
@@ -212,6 +212,11 @@ impl Script {
             private_bytes: bytes(mib),
             stack: vec![Frame::default(), load(line)],
         })));
+    }
+
+    /// Records were lost.
+    pub fn lost(&mut self, source: &str, records: u64) {
+        self.feed(Event::Lost(Lost { source: Arc::from(source), records }));
     }
 
     pub fn exit(&mut self, tgid: u32) {

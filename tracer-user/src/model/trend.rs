@@ -24,6 +24,8 @@ pub(super) struct Trend {
     episode: Episode,
     last_ns: u64,
     last_bytes: u64,
+    /// Rates look back no further, ns.
+    settled_ns: u64,
     /// Growth that fades with [`WINDOW_NS`]: what the top lists of growers are ordered by.
     recent_bytes: f32,
 }
@@ -64,6 +66,7 @@ impl Trend {
             episode,
             last_ns: t_ns,
             last_bytes: bytes,
+            settled_ns: 0,
             recent_bytes: 0.0,
         }
     }
@@ -90,6 +93,15 @@ impl Trend {
         self.last_bytes = bytes;
     }
 
+    /// Starts anew with the last size: it came about in a gap without events, nobody knows when.
+    /// What was before is still known.
+    pub fn settle(&mut self) {
+        self.episode.restart(self.last_ns, self.last_bytes);
+        self.settled_ns = self.last_ns;
+        self.lows = Lows::new(self.last_ns, self.last_bytes);
+        self.recent_bytes = 0.0;
+    }
+
     /// Size at a time, interpolated.
     pub fn size_at(&self, t_ns: u64) -> u64 {
         if t_ns >= self.last_ns { self.last_bytes } else { self.history.size_at(t_ns) }
@@ -107,7 +119,7 @@ impl Trend {
         if now_ns.saturating_sub(self.last_ns) > report_ns + report_ns / 2 {
             return 0.0;
         }
-        let since = self.last_ns.saturating_sub(WINDOW_NS);
+        let since = self.last_ns.saturating_sub(WINDOW_NS).max(self.settled_ns);
         if self.episode.is_rising() && self.episode.onset_ns >= since {
             let (from_ns, from_bytes) = (self.episode.onset_ns, self.episode.onset_bytes);
             return per_second(from_bytes, self.last_bytes, self.last_ns - from_ns);

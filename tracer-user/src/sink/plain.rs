@@ -91,7 +91,7 @@ impl<W: Write> Sink for Plain<W> {
 }
 
 /// `14:03:59Z`.
-fn clock(line: &mut String, wall_ns: i64) {
+pub(crate) fn clock(line: &mut String, wall_ns: i64) {
     let second = wall_ns.rem_euclid(NS_PER_DAY) / NS_PER_S;
     let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
     // Writing to a String cannot fail.

@@ -12,10 +12,12 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::account::{Account, Number};
 use super::attribution::Cause;
+use super::rule::{Needs, Rule};
 use super::{Ledger, Topic, sentence};
 use crate::event::{
-    Cascade, Culprit, FindingKind, Oom, OomScope, Party, ProcessKey, SeriesVictim, Victim,
+    Cascade, Culprit, FindingKind, Oom, OomScope, Party, ProcessKey, Series, SeriesVictim, Victim,
 };
 use crate::model::{Model, Process, RequestKind};
 use crate::text;
@@ -24,6 +26,8 @@ pub(super) use said::Place;
 
 /// Kills further back than this are another story, ns.
 const SPAN_NS: u64 = 600_000_000_000;
+/// One kill is no cascade.
+const LEAST: f64 = 2.0;
 /// Most limits that are remembered, and most kills of each.
 const MOST: usize = 1024;
 /// Kills of which more than the time is remembered.
@@ -99,6 +103,34 @@ impl Kill {
     }
 }
 
+/// The rules of a cascade.
+pub(super) fn account(series: &Series) -> Account {
+    let shown = series.kills.len() as f64;
+    let common = series.cause.as_ref().map(|cause| {
+        let kills = cause.kills as f64;
+        Rule::count(
+            "kills with that in common, of those shown",
+            kills,
+            Needs::MoreThan,
+            shown / 2.0,
+        )
+    });
+    Account {
+        numbers: vec![Number::count("kills that are shown", shown)],
+        rules: vec![
+            Rule::count("kills at this limit", f64::from(series.number), Needs::AtLeast, LEAST),
+            Rule::seconds(
+                "since the first of them",
+                series.since_s,
+                Needs::AtMost,
+                SPAN_NS as f64 / 1e9,
+            ),
+        ],
+        choices: common.into_iter().collect(),
+        ..Account::default()
+    }
+}
+
 impl Cascades {
     /// One more kill; `path` is where it counts. When too many limits have had one lately, it counts
     /// as the first at its own.
@@ -121,7 +153,9 @@ impl Cascades {
     /// Tells of the kill that was just counted, if it is not the first.
     pub fn tell(&mut self, model: &Model, oom: &Oom, place: &Place<'_>, ledger: &mut Ledger) {
         let key = (oom.scope.kind as u8, place.root.cloned());
-        let Some(kills) = self.limits.get_mut(&key).filter(|kills| kills.times.len() > 1) else {
+        let Some(kills) =
+            self.limits.get_mut(&key).filter(|kills| kills.times.len() as f64 >= LEAST)
+        else {
             return;
         };
         let topic = Topic::place(FindingKind::Cascade, place.root);

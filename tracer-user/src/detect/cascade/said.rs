@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::common::{self, Respawn};
 use super::{Kill, Kills};
-use crate::detect::sentence::{name, named};
+use crate::detect::sentence::{self, name, named};
 use crate::event::{
     Culprit, Evidence, Finding, FindingKind, OomScope, Series, SeriesCause, SeriesCulprit,
     SeriesKill, Severity,
@@ -33,14 +33,17 @@ pub(super) fn finding(
     let cascade = kills.cascade(now_ns);
     let cause = common::cause(kills.last.iter());
     let respawn = common::respawn(model, kills.last.iter());
+    let first_ns = kills.times.front().copied().unwrap_or(now_ns);
+    let lost_records = model.lost_since(first_ns);
     let advice = advice(model, scope, place, cause.as_ref(), respawn.as_ref());
     let summary = format!(
-        "{} OOM kills {} within {}{}{}; {advice}",
+        "{} OOM kills {} within {}{}{}; {advice}{}",
         cascade.number,
         place.words,
         seconds(cascade.since_s),
         victims(kills, respawn.as_ref()),
         blamed(cause.as_ref(), kills.last.len()),
+        sentence::lost(lost_records),
     );
     let evidence = Series {
         kills: kills.last.iter().rev().map(|kill| shown(kill, now_ns)).collect(),
@@ -50,6 +53,7 @@ pub(super) fn finding(
         respawned_by: respawn.and_then(|respawn| respawn.by),
         cause,
         advice,
+        lost_records,
     };
     let evidence = Evidence::Cascade(Box::new(evidence));
     Finding::new(FindingKind::Cascade, Severity::Critical, None, summary, evidence)

@@ -11,9 +11,11 @@ use std::collections::VecDeque;
 
 use rustc_hash::FxHashMap;
 
+use super::account::Account;
+use super::rule::{Needs, Rule};
 use super::{Detector, Ledger};
 use crate::event::{
-    Config, Event, Exit, Finding, KilledBy, Oom, Party, Php, ProcessKey, Signal, Stamped,
+    Config, Event, Exit, Finding, Killed, KilledBy, Oom, Party, Php, ProcessKey, Signal, Stamped,
 };
 use crate::model::{Model, Process};
 use crate::sink::filter::Filter;
@@ -146,7 +148,7 @@ impl KilledDetector {
         {
             return;
         }
-        let finding = said::finding(process, &ended);
+        let finding = said::finding(model, process, &ended);
         let Some(sent) = ended.sent else { return ledger.happened(finding) };
         let due_ns = match sent.by {
             KilledBy::FpmTimeout if !sender::is_timeout(process, ended.signal) => return,
@@ -263,5 +265,26 @@ impl Ended {
 }
 
 fn is_watched(process: &Process) -> bool {
-    process.php.as_deref().is_some_and(Php::serves) || process.private_bytes() >= LARGE_BYTES
+    process.php.as_deref().is_some_and(Php::serves) || is_large(process.private_bytes()).holds()
+}
+
+fn is_large(bytes: u64) -> Rule {
+    Rule::bytes("size of what was ended", bytes, Needs::AtLeast, LARGE_BYTES)
+}
+
+/// The rules of a finding that was told just now.
+pub(super) fn account(killed: &Killed) -> Account {
+    let late = killed.term_s.filter(|_| killed.signal == SIGTERM).map(|term_s| {
+        let handled_s = HANDLED_NS as f64 / 1e9;
+        Rule::seconds("from SIGTERM to an exit of its own", term_s, Needs::AtMost, handled_s)
+    });
+    Account {
+        choices: [is_large(killed.used_bytes)].into_iter().chain(late).collect(),
+        therefore: Some(
+            "what is smaller counts when it serves PHP, or an open finding is about it; what dies of \
+             SIGTERM does so however late"
+                .to_owned(),
+        ),
+        ..Account::default()
+    }
 }

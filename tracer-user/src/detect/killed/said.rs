@@ -4,19 +4,21 @@ use super::{Ended, SIGKILL, SIGTERM};
 use crate::detect::{sentence, work};
 use crate::event::look::Request;
 use crate::event::{Evidence, Finding, FindingKind, Killed, KilledBy, Severity};
-use crate::model::Process;
+use crate::model::{Model, Process};
 use crate::text;
 
 /// An end that came later than this after SIGTERM took its time, s.
 const AT_ONCE_S: f64 = 0.5;
 
-pub(super) fn finding(process: &Process, ended: &Ended) -> Finding {
+pub(super) fn finding(model: &Model, process: &Process, ended: &Ended) -> Finding {
     let by = ended.by();
     let request = request(process, ended);
-    let summary = match by {
+    let lost_records = sentence::lost_lately(model);
+    let mut summary = match by {
         KilledBy::FpmTimeout => timed_out(process, request.as_ref()),
         _ => killed(process, ended, request.as_ref()),
     };
+    summary.push_str(&sentence::lost(lost_records));
     let severity = match by {
         KilledBy::FpmTimeout | KilledBy::Earlyoom | KilledBy::SystemdOomd => Severity::Warning,
         KilledBy::Unknown if ended.signal == SIGKILL => Severity::Warning,
@@ -30,6 +32,7 @@ pub(super) fn finding(process: &Process, ended: &Ended) -> Finding {
         peak_bytes: ended.peak_bytes,
         request,
         term_s: ended.term_s,
+        lost_records,
     };
     let subject = Some(sentence::subject(process));
     let evidence = Evidence::Killed(Box::new(evidence));

@@ -49,7 +49,8 @@ fn the_culprit_is_neither_victim_nor_trigger() {
         "OOM kill in /web (limit 256 MiB): killed mariadbd (pid 1, 100 MiB), asked for by \
          php-fpm8.2 (pool www, pid 3); caused by php-fpm8.2 (pool www, pid 2), which grew 140 MiB \
          in 8.0 s; the victim only suffered; what helps: a memory_limit of at most 65.0 MiB keeps \
-         the 2 workers of pool www below the limit"
+         the 2 workers of pool www below the limit; what grew before the trace began, 38 s ago, is \
+         not known"
     );
     let verdict = evidence(&finding);
     assert_eq!(verdict.grown_in_window[0].grown_bytes, 140 * MIB);
@@ -332,4 +333,24 @@ fn a_unit_is_named_that_set_the_limit_and_who_else_suffered() {
     let finding = script.oom(memcg(path, 256.0), 1, vec![victim]);
     assert!(evidence(&finding).bystanders.is_empty());
     assert!(finding.summary.ends_with("import needs a higher limit, or leaks"), "{finding:?}");
+}
+
+#[test]
+fn what_was_lost_in_the_window_is_said() {
+    let mut script = leak();
+    script.lost("ring:growth", 1203);
+    script.lost("php:stacks", 9);
+    let victim = script.victim(1, "mariadbd", "/web/db", 100.0);
+    let finding = script.oom(memcg("/web", 256.0), 3, vec![victim.clone()]);
+    let words = "; 1,203 records were lost meanwhile: figures may be too low";
+    assert!(finding.summary.ends_with(words), "{}", finding.summary);
+    let verdict = evidence(&finding);
+    assert_eq!((verdict.lost_records, verdict.watched_s), (1203, Some(38.0)));
+    for _ in 0..61 {
+        script.wait(1.0).tick();
+    }
+    let finding = script.oom(memcg("/web", 256.0), 3, vec![victim]);
+    let verdict = evidence(&finding);
+    assert_eq!((verdict.lost_records, verdict.watched_s), (0, None));
+    assert!(!finding.summary.contains("lost") && !finding.summary.contains("began"));
 }

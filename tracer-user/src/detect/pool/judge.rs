@@ -1,6 +1,7 @@
 //! Decides what is wrong with a pool, from the sizes of its workers and the limit over them.
 
-use crate::detect::work;
+use crate::detect::rule::{Needs, Rule, all_hold};
+use crate::detect::{sentence, work};
 use crate::event::{Diagnosis, Limit, PoolDiagnosis, PoolWorker};
 use crate::model::{Leak, Model, Pool, Process, Scope};
 
@@ -18,10 +19,12 @@ const RUNAWAY_SHARE: f64 = 0.5;
 const RUNAWAY_TIMES: u64 = 3;
 /// What fits leaves a limit just not pressed.
 const FILL: f64 = 1.0 - ROOM;
+const _: () = assert!(RUNAWAY_TIMES == 3 && RUNAWAY_SHARE == 0.5, "as the rules' words say");
 /// Shared memory is told of when the workers' sums of it are this many times what they have …
 const SHARED_TIMES: u64 = 3;
 /// … and this part of the limit.
 const SHARED_SHARE: f64 = 0.5;
+const _: () = assert!(SHARED_TIMES == 3 && SHARED_SHARE == 0.5, "as the rules' words say");
 /// Workers that are shown.
 const SHOWN: usize = 5;
 
@@ -43,8 +46,11 @@ pub(super) struct Facts<'a> {
     pub limit: Limit,
     /// Used of that limit by all that is not a worker of this pool.
     pub others_bytes: u64,
-    /// The limit is nearly used up, or soon will be.
-    pub is_pressed: bool,
+    /// Left of the limit, time left, and again left of the limit: the first alone, or the others
+    /// together, press it.
+    pub pressed: [Rule; 3],
+    /// In the last minute.
+    pub lost_records: u64,
 }
 
 /// What is wrong.
@@ -95,7 +101,7 @@ impl<'a> Facts<'a> {
             // What the pool grows counts in all of them: the one with the least room ends first.
             .min_by_key(|scope| scope.headroom_bytes)?;
         let forecast = scope.forecast();
-        let is_soon = forecast.eta_s.is_some_and(|eta| eta < horizon_s);
+        let left_s = forecast.eta_s.unwrap_or(f64::INFINITY);
         let consumed = scope.limit_bytes.saturating_sub(scope.headroom_bytes);
         let sum = |size: fn(&Process) -> u64| {
             workers.iter().map(|worker| size(worker)).fold(0, u64::saturating_add)
@@ -111,20 +117,49 @@ impl<'a> Facts<'a> {
             seen_shared_bytes: sum(|worker| worker.memory.shmem_bytes),
             shared_bytes: workers.iter().map(|worker| worker.memory.shmem_bytes).max()?,
             others_bytes: consumed.saturating_sub(used_bytes),
-            is_pressed: room(&scope) < ROOM || (is_soon && room(&scope) < 1.0 - USED),
+            pressed: [
+                Rule::share("left of the limit", room(&scope), Needs::LessThan, ROOM),
+                Rule::seconds("time left, against the horizon", left_s, Needs::LessThan, horizon_s),
+                Rule::share("left of it, if soon", room(&scope), Needs::LessThan, 1.0 - USED),
+            ],
             limit: scope.limit(),
+            lost_records: sentence::lost_lately(model),
             workers,
         })
     }
 
+    /// The limit is nearly used up, or soon will be.
+    pub fn is_pressed(&self) -> bool {
+        let [full, soon @ ..] = &self.pressed;
+        full.holds() || all_hold(soon)
+    }
+
     /// None = nothing is wrong with this pool.
     pub fn judge(&self) -> Option<Judgement> {
-        let consumed = self.limit.bytes.saturating_sub(self.limit.headroom_bytes);
-        if self.is_pressed && self.used_bytes as f64 >= POOL_SHARE * consumed as f64 {
+        if self.is_pressed() && self.presses().holds() {
             self.runaways().or_else(|| self.slow_leak()).or_else(|| self.too_large())
         } else {
             self.slow_leak().or_else(|| self.shared())
         }
+    }
+
+    /// What had to hold for this judgement.
+    pub fn rules(&self, judgement: &Judgement) -> Vec<Rule> {
+        match judgement {
+            Judgement::RunawayWorkers { count } => {
+                [self.presses()].into_iter().chain(self.are_runaways(*count)).collect()
+            }
+            Judgement::PoolTooLarge { .. } => vec![self.presses(), self.exceeds(self.fit())],
+            Judgement::SlowLeak { .. } => vec![self.leak_alike(self.leaks().len())],
+            Judgement::SharedMemory => self.looks_large().to_vec(),
+        }
+    }
+
+    fn presses(&self) -> Rule {
+        let consumed = self.limit.bytes.saturating_sub(self.limit.headroom_bytes);
+        let least = POOL_SHARE * consumed as f64;
+        Rule::bytes("the pool has, of what is used", self.used_bytes, Needs::AtLeast, 0)
+            .against(least)
     }
 
     fn runaways(&self) -> Option<Judgement> {
@@ -133,23 +168,26 @@ impl<'a> Facts<'a> {
             held = worker.private_bytes().saturating_add(held);
             held as f64 >= RUNAWAY_SHARE * self.used_bytes as f64
         })?;
-        let others = &self.workers[count..];
+        all_hold(&self.are_runaways(count)).then_some(Judgement::RunawayWorkers { count })
+    }
+
+    fn are_runaways(&self, count: usize) -> [Rule; 2] {
+        let others = self.workers.get(count..).unwrap_or_default();
         let typical = others.get(others.len() / 2).map_or(0, |worker| worker.private_bytes());
         let few = (self.workers.len() as f64 * FEW).max(1.0);
-        let least = self.workers[count - 1].private_bytes();
-        (count as f64 <= few && least >= typical.saturating_mul(RUNAWAY_TIMES))
-            .then_some(Judgement::RunawayWorkers { count })
+        let least = count.checked_sub(1).and_then(|at| self.workers.get(at));
+        let least = least.map_or(0, |worker| worker.private_bytes());
+        let times = typical.saturating_mul(RUNAWAY_TIMES);
+        [
+            Rule::count("workers that hold half of the pool", count as f64, Needs::AtMost, few),
+            Rule::bytes("the least of them has, against 3 others", least, Needs::AtLeast, times),
+        ]
     }
 
     /// When at least half of the workers leak.
     fn slow_leak(&self) -> Option<Judgement> {
-        let mut leaks: Vec<(Leak, u64)> = self
-            .workers
-            .iter()
-            .filter_map(|worker| worker.insight.as_ref())
-            .filter_map(|insight| Some((insight.leak()?, insight.requests()?)))
-            .collect();
-        if leaks.is_empty() || 2 * leaks.len() < self.workers.len() {
+        let mut leaks = self.leaks();
+        if leaks.is_empty() || !self.leak_alike(leaks.len()).holds() {
             return None;
         }
         leaks.sort_by(|a, b| a.0.per_request().total_cmp(&b.0.per_request()));
@@ -162,16 +200,46 @@ impl<'a> Facts<'a> {
         Some(Judgement::SlowLeak { leak, max_requests })
     }
 
+    /// Workers that leak, and the requests that each has served.
+    fn leaks(&self) -> Vec<(Leak, u64)> {
+        let insights = self.workers.iter().filter_map(|worker| worker.insight.as_ref());
+        insights.filter_map(|insight| Some((insight.leak()?, insight.requests()?))).collect()
+    }
+
+    fn leak_alike(&self, leaking: usize) -> Rule {
+        let half = self.workers.len() as f64 / 2.0;
+        Rule::count("workers that leak, against half of all", leaking as f64, Needs::AtLeast, half)
+    }
+
     fn too_large(&self) -> Option<Judgement> {
+        let fit = self.fit();
+        self.exceeds(fit).holds().then_some(Judgement::PoolTooLarge { fit })
+    }
+
+    /// Workers of the median size that leave a tenth of the limit free.
+    fn fit(&self) -> u64 {
         let room = self.limit.bytes as f64 * FILL - self.others_bytes as f64;
-        let fit = (room.max(0.0) / self.median_bytes.max(1) as f64) as u64;
-        ((self.workers.len() as u64) > fit).then_some(Judgement::PoolTooLarge { fit })
+        (room.max(0.0) / self.median_bytes.max(1) as f64) as u64
+    }
+
+    fn exceeds(&self, fit: u64) -> Rule {
+        let workers = self.workers.len() as f64;
+        Rule::count("workers, against those that fit", workers, Needs::MoreThan, fit as f64)
     }
 
     fn shared(&self) -> Option<Judgement> {
-        (self.seen_shared_bytes >= SHARED_TIMES.saturating_mul(self.used_bytes)
-            && self.seen_shared_bytes as f64 >= SHARED_SHARE * self.limit.bytes as f64)
-            .then_some(Judgement::SharedMemory)
+        all_hold(&self.looks_large()).then_some(Judgement::SharedMemory)
+    }
+
+    fn looks_large(&self) -> [Rule; 2] {
+        let seen = self.seen_shared_bytes;
+        let times = SHARED_TIMES.saturating_mul(self.used_bytes);
+        let part = SHARED_SHARE * self.limit.bytes as f64;
+        [
+            Rule::bytes("shared memory, against 3 times its own", seen, Needs::AtLeast, times),
+            Rule::bytes("shared memory, against half the limit", seen, Needs::AtLeast, 0)
+                .against(part),
+        ]
     }
 
     /// The numbers.
@@ -194,6 +262,7 @@ impl<'a> Facts<'a> {
             leak_bytes_per_request: None,
             leak_requests: None,
             max_requests: None,
+            lost_records: self.lost_records,
         };
         match judgement {
             Judgement::PoolTooLarge { fit } => evidence.workers_that_fit = Some(*fit),

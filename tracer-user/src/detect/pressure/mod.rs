@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
+use super::account::Account;
+use super::rule::{Needs, Rule};
 use super::{Detector, Ledger, Topic};
-use crate::event::{Config, Event, FindingKind, LostForm, Severity, Stamped};
+use crate::event::{Config, Event, FindingKind, LostForm, LostWork, Severity, Stamped};
 use crate::model::{Model, Strain};
 use crate::sink::filter::Filter;
+use crate::text;
 
 /// Limits are judged this often at most, ns.
 const EVERY_NS: u64 = 900_000_000;
@@ -28,7 +31,7 @@ const SHARE: f64 = 0.1;
 const SOME: f64 = 10.0;
 /// Nobody at all works for a tenth of the time, percent.
 const FULL: f64 = 10.0;
-/// Without PSI: of those who run, nearly all wait.
+/// Without PSI: of those who run, nearly all wait (the rule's words say four fifths).
 const ALL_SHARE: f64 = 0.8;
 /// A single burst of reclaim, as when a large file is closed or a program starts, is over sooner, ns.
 const LASTS_NS: u64 = 3_000_000_000;
@@ -65,7 +68,8 @@ impl PressureDetector {
         }
     }
 
-    fn judge(&mut self, strain: &Strain<'_>, now_ns: u64, ledger: &mut Ledger) {
+    fn judge(&mut self, model: &Model, strain: &Strain<'_>, ledger: &mut Ledger) {
+        let now_ns = model.now_ns();
         let path = strain.path.cloned();
         let is_shown = path.is_none() || self.filter.matches_cgroup(path.as_deref());
         let holds = strain.is_hung || is_strained(strain);
@@ -86,10 +90,10 @@ impl PressureDetector {
         match ledger.get(&topic) {
             Some(open) if is_news => {
                 let severity = severity.max(open.severity);
-                ledger.update(&topic, said::finding(strain, form, severity));
+                ledger.update(&topic, said::finding(model, strain, form, severity));
             }
             Some(open) if severity <= open.severity => {}
-            _ => ledger.hold(topic, said::finding(strain, form, severity)),
+            _ => ledger.hold(topic, said::finding(model, strain, form, severity)),
         }
         known.told = Some(form);
     }
@@ -125,7 +129,7 @@ impl Detector for PressureDetector {
             // Nothing else may happen there any more.
             Event::Cgroup(state) if state.events.is_some_and(|events| events.under_oom) => {
                 if let Some(strain) = model.strain(&state.path) {
-                    self.judge(&strain, now_ns, ledger);
+                    self.judge(model, &strain, ledger);
                 }
             }
             Event::Tick(_) if now_ns.saturating_sub(self.judged_ns) >= EVERY_NS => {
@@ -133,7 +137,7 @@ impl Detector for PressureDetector {
                 let mut strains: Vec<Strain<'_>> = model.strains().collect();
                 strains.sort_by_key(|strain| strain.path);
                 for strain in &strains {
-                    self.judge(strain, now_ns, ledger);
+                    self.judge(model, strain, ledger);
                 }
                 self.close(model, now_ns, ledger);
             }
@@ -146,26 +150,80 @@ fn room(strain: &Strain<'_>) -> f64 {
     strain.headroom_bytes as f64 / strain.limit_bytes.max(1) as f64
 }
 
+/// Little is left.
+fn is_full(strain: &Strain<'_>) -> Rule {
+    Rule::share("left of the limit", room(strain), Needs::LessThan, ROOM)
+}
+
+/// Either of these is waiting.
+fn waits(strain: &Strain<'_>, part: f64) -> [Rule; 2] {
+    let some = strain.some_avg10.unwrap_or(f64::NAN);
+    [
+        Rule::share(
+            "time waited, of one process",
+            strain.stall_share,
+            Needs::AtLeast,
+            part * SHARE,
+        ),
+        percent("PSI some over 10 s", some, part * SOME),
+    ]
+}
+
+/// Any of these makes it critical.
+fn is_critical(strain: &Strain<'_>) -> [Rule; 2] {
+    let running = if strain.stall_share >= ALL_SHARE { strain.running().max(1) } else { 1 };
+    [
+        percent("PSI full over 10 s", strain.full_avg10.unwrap_or(f64::NAN), FULL),
+        Rule::share(
+            "time waited, against four fifths of all who run",
+            strain.stall_share,
+            Needs::AtLeast,
+            ALL_SHARE * running as f64,
+        ),
+    ]
+}
+
+fn percent(what: &'static str, value: f64, bound: f64) -> Rule {
+    Rule::share(what, value / 100.0, Needs::AtLeast, bound / 100.0)
+}
+
 fn is_strained(strain: &Strain<'_>) -> bool {
-    let waits = strain.stall_share >= SHARE || strain.some_avg10.is_some_and(|some| some >= SOME);
-    room(strain) < ROOM && waits
+    is_full(strain).holds() && waits(strain, 1.0).iter().any(Rule::holds)
 }
 
 fn is_calm(strain: &Strain<'_>) -> bool {
-    let waits = strain.stall_share >= CALM * SHARE
-        || strain.some_avg10.is_some_and(|some| some >= CALM * SOME);
+    let waits = waits(strain, CALM).iter().any(Rule::holds);
     !strain.is_hung && (!waits || room(strain) >= CALM_ROOM)
 }
 
 fn severity(strain: &Strain<'_>) -> Severity {
-    let nobody_works = strain.full_avg10.is_some_and(|full| full >= FULL);
-    let all_wait = || {
-        strain.stall_share >= ALL_SHARE
-            && strain.stall_share >= ALL_SHARE * strain.running().max(1) as f64
-    };
-    match strain.is_hung || nobody_works || all_wait() {
+    match strain.is_hung || is_critical(strain).iter().any(Rule::holds) {
         true => Severity::Critical,
         false => Severity::Warning,
+    }
+}
+
+/// The rules of a finding that was told just now.
+pub(super) fn account(model: &Model, evidence: &LostWork) -> Account {
+    let strain = match &evidence.limit.path {
+        Some(path) => model.strain(path),
+        None => model.strains().find(|strain| strain.path.is_none()),
+    };
+    let Some(strain) = strain else { return Account::default() };
+    if strain.is_hung {
+        let therefore = "its tasks hang: that is said at once".to_owned();
+        return Account { therefore: Some(therefore), ..Account::default() };
+    }
+    let [stalled, some] = waits(&strain, 1.0);
+    Account {
+        rules: vec![is_full(&strain)],
+        choices: [stalled, some].into_iter().chain(is_critical(&strain)).collect(),
+        therefore: Some(format!(
+            "the first two of the choices are waiting: one of them is enough, for {} in a row; one \
+             of the others makes it critical",
+            text::seconds(LASTS_NS as f64 / 1e9)
+        )),
+        ..Account::default()
     }
 }
 

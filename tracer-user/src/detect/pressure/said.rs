@@ -5,7 +5,7 @@ use crate::detect::sentence;
 use crate::event::{
     Evidence, Finding, FindingKind, Limit, LimitSetting, LostForm, LostWork, Severity, Waiting,
 };
-use crate::model::{Process, Strain};
+use crate::model::{Model, Process, Strain};
 use crate::text::{bytes, rate};
 
 /// So many are shown of each list …
@@ -13,7 +13,15 @@ const SHOWN: usize = 5;
 /// … and named in the sentence.
 const NAMED: usize = 2;
 
-pub(super) fn finding(strain: &Strain<'_>, form: LostForm, severity: Severity) -> Finding {
+/// Waiting is summed up over so long, ns.
+const LOST_NS: u64 = 10_000_000_000;
+
+pub(super) fn finding(
+    model: &Model,
+    strain: &Strain<'_>,
+    form: LostForm,
+    severity: Severity,
+) -> Finding {
     let waiters = strain.waiters();
     let share = |process: &Process| {
         let own = waiters.iter().find(|(waiter, _)| waiter.key == process.key);
@@ -57,6 +65,10 @@ pub(super) fn finding(strain: &Strain<'_>, form: LostForm, severity: Severity) -
         summary.push_str("; ");
         summary.push_str(&people.join(", "));
     }
+    let since_ns = model.now_ns().saturating_sub(LOST_NS);
+    let stalls = model.stalls_lost_since(since_ns);
+    let lost_records = model.lost_since(since_ns).saturating_add(stalls);
+    summary.push_str(&sentence::lost(lost_records));
     let shown = |process: &Process| waiting(process, share(process));
     let evidence = LostWork {
         form,
@@ -76,6 +88,7 @@ pub(super) fn finding(strain: &Strain<'_>, form: LostForm, severity: Severity) -
         growers: growers.iter().take(SHOWN).map(|process| shown(process)).collect(),
         waiters: waiters.iter().take(SHOWN).map(|(process, _)| shown(process)).collect(),
         largest: largest.map(shown),
+        lost_records,
     };
     let subject = growers.first().map(|process| sentence::subject(process));
     let evidence = Evidence::Pressure(Box::new(evidence));
@@ -120,7 +133,7 @@ fn waiting(process: &Process, stall_share: f64) -> Waiting {
         comm: std::sync::Arc::clone(&process.comm),
         pool: sentence::pool(process),
         used_bytes: process.private_bytes(),
-        rate_bytes_per_s: process.rate_bytes_per_s,
+        rate_bytes_per_s: process.rate_bytes_per_s.max(0.0),
         stall_share,
     }
 }

@@ -1,6 +1,6 @@
 //! A runaway as a finding: the sentence and the evidence.
 
-use super::{Danger, PhpDanger};
+use super::{Danger, PhpDanger, rules};
 use crate::detect::{sentence, work};
 use crate::event::{
     Evidence, Finding, FindingKind, Limit, LimitSetting, MemoryKind, NextVictim, Runaway,
@@ -9,6 +9,8 @@ use crate::event::{
 use crate::model::{Model, Process, Rise};
 use crate::text;
 
+/// Growth that began so soon after the trace began before it, as far as anybody knows, ns.
+const FIRST_NS: u64 = 1_000_000_000;
 /// A range of times is told when its ends differ by more than this factor.
 const NEAR: f64 = 1.5;
 
@@ -59,7 +61,7 @@ pub(super) fn runaway(
         severity,
         Some(sentence::subject(process)),
         format!(
-            "{} grows {}/s{shared}, has {}, and {limit} in about {}{}{others}{}{}",
+            "{} grows {}/s{shared}, has {}, and {limit} in about {}{}{others}{}{}{}",
             sentence::process(process),
             text::bytes(evidence.rate_bytes_per_s as u64),
             text::bytes(evidence.used_bytes),
@@ -67,6 +69,7 @@ pub(super) fn runaway(
             range(danger.eta_range_s()),
             work::sentence(&evidence),
             bystander(process, evidence.next_victim.as_ref()),
+            certainty(&evidence),
         ),
         Evidence::Runaway(Box::new(evidence)),
     )
@@ -109,12 +112,13 @@ pub(super) fn memory_limit(model: &Model, process: &Process, danger: &PhpDanger)
         Some(sentence::subject(process)),
         format!(
             "{} grows {}/s and will hit its memory_limit of {} in about {}: PHP then ends the \
-             request, before anybody else is short of memory{}",
+             request, before anybody else is short of memory{}{}",
             sentence::process(process),
             text::bytes(evidence.rate_bytes_per_s as u64),
             text::bytes(limit.limit_bytes),
             text::seconds(*eta_s),
             work::sentence(&evidence),
+            certainty(&evidence),
         ),
         Evidence::Runaway(Box::new(evidence)),
     )
@@ -136,13 +140,14 @@ pub(super) fn ended(process: &Process, how: &str) -> String {
 fn evidence(model: &Model, process: &Process, rise: Option<&Rise<'_>>) -> Runaway {
     let rate_bytes_per_s = rise.map_or(0.0, |rise| rise.rate_at(model.now_ns())).max(0.0);
     let work = work::of(process);
+    let onset_ns = rise.map_or(model.now_ns(), Rise::onset_ns);
     Runaway {
         memory: rise.map(|rise| rise.memory).unwrap_or_default(),
         rate_bytes_per_s,
         limit_rate_bytes_per_s: rate_bytes_per_s,
         used_bytes: rise.map_or(process.private_bytes(), |rise| rise.bytes),
         grown_bytes: rise.map_or(0, Rise::grown_bytes),
-        onset_ns: rise.map_or(model.now_ns(), Rise::onset_ns),
+        onset_ns,
         growing_s: rise.map_or(0.0, Rise::growing_s),
         share: 1.0,
         limit: Limit { kind: ScopeKind::Php, ..Limit::default() },
@@ -155,5 +160,24 @@ fn evidence(model: &Model, process: &Process, rise: Option<&Rise<'_>>) -> Runawa
         php_growth: work.growth,
         php_missing: work.missing,
         next_victim: None,
+        lost_records: model.lost_since(onset_ns),
+        watched_s: watched_s(model, process, onset_ns),
     }
+}
+
+/// How long it was watched, if it has been growing since the trace began and had something then.
+fn watched_s(model: &Model, process: &Process, onset_ns: u64) -> Option<f64> {
+    let began_ns = model.began_ns();
+    let is_first = onset_ns <= began_ns.saturating_add(FIRST_NS);
+    let is_older = process.key.start_ns < began_ns;
+    let had_some = rules::is_more_than_warm_up(process.first_seen_bytes);
+    (is_first && is_older && had_some).then(|| model.now_ns().saturating_sub(began_ns) as f64 / 1e9)
+}
+
+/// How far the figures can be believed.
+fn certainty(evidence: &Runaway) -> String {
+    let watched = evidence.watched_s.map_or_else(String::new, |watched_s| {
+        format!("; watched for {} only, it may have grown before", text::seconds(watched_s))
+    });
+    format!("{watched}{}", sentence::lost(evidence.lost_records))
 }

@@ -246,6 +246,8 @@ fn every_type(name: &str) -> Vec<Event> {
                 bystanders: vec![1, 2],
                 advice: Some(name.to_owned()),
                 next_victim: Some(next_victim(name)),
+                lost_records: 3,
+                watched_s: Some(0.7),
             })),
         ),
         finding(
@@ -278,6 +280,7 @@ fn every_type(name: &str) -> Vec<Event> {
                 leak_bytes_per_request: Some(0.1),
                 leak_requests: Some(99),
                 max_requests: Some(7),
+                lost_records: 3,
             }),
         ),
         finding(
@@ -291,6 +294,7 @@ fn every_type(name: &str) -> Vec<Event> {
                 peak_bytes: None,
                 request: look(name).request,
                 term_s: Some(0.1 + 0.2),
+                lost_records: 0,
             })),
         ),
         finding(
@@ -313,6 +317,7 @@ fn every_type(name: &str) -> Vec<Event> {
                 respawned_by: Some(party(name)),
                 cause: Some(SeriesCause { request: Some(text.clone()), ..SeriesCause::default() }),
                 advice: owned.clone(),
+                lost_records: u64::MAX,
             })),
         ),
         finding(
@@ -335,6 +340,7 @@ fn every_type(name: &str) -> Vec<Event> {
                     stall_share: 0.7,
                 }],
                 largest: None,
+                lost_records: 1,
             })),
         ),
         Event::Lost(Lost { source: text, records: 4 }),
