@@ -93,7 +93,7 @@ pub(super) enum Cause {
     /// The two windows name different processes.
     Disagree {
         /// Most grown in the last minute.
-        lately: Culprit,
+        lately: Box<Culprit>,
         /// Most grown since first seen.
         since_seen: Box<Culprit>,
     },
@@ -187,7 +187,7 @@ impl Attribution {
             return cause;
         }
         if leads && !is_same {
-            return Cause::Disagree { lately, since_seen: Box::new(ever) };
+            return Cause::Disagree { lately: Box::new(lately), since_seen: Box::new(ever) };
         }
         if leads {
             return Cause::NoGrowth;

@@ -46,16 +46,20 @@ pub fn protect() -> Protection {
     Protection { locked, oom_score_adj }
 }
 
-/// Brings in all code and locks it. A page of it that first runs while the host thrashes, such as that
+/// Brings in all code of this program and locks it; of libraries what has run is locked already, and
+/// the rest, a MiB, is hardly called. A page of code that first runs while the host thrashes, such as that
 /// of an OOM verdict, would have to be read from the disk that everybody waits for.
 fn lock_code() -> io::Result<()> {
-    for (address, len) in fs::read_to_string("/proc/self/maps")?.lines().filter_map(code) {
-        // SAFETY: mlock changes nothing in memory, and fails where nothing is mapped.
-        if unsafe { libc::mlock(address as *const libc::c_void, len) } != 0 {
-            return Err(io::Error::last_os_error());
-        }
+    let maps = fs::read_to_string("/proc/self/maps")?;
+    // The program lies below its libraries.
+    let Some((address, len)) = maps.lines().find_map(code) else {
+        return Err(io::ErrorKind::NotFound.into());
+    };
+    // SAFETY: mlock changes nothing in memory, and fails where nothing is mapped.
+    match unsafe { libc::mlock(address as *const libc::c_void, len) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
     }
-    Ok(())
 }
 
 /// Address and length, bytes, of what a line of /proc/self/maps says is code of a file:
