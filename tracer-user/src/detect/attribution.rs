@@ -62,7 +62,6 @@ struct Entry {
 }
 
 /// Who caused a kill.
-#[expect(clippy::large_enum_variant, reason = "there is one for each kill, for a moment")]
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Cause {
     /// One process.
