@@ -45,7 +45,7 @@ pub fn execute(args: &Replay, _verbose: u8) -> anyhow::Result<()> {
     finish(args, &source, reason)
 }
 
-/// Twice over the file: [`explain`] says why.
+/// Twice over the file: [`mod@explain`] says why.
 fn explain(args: &Replay) -> anyhow::Result<()> {
     let is_stream = std::fs::metadata(&args.file).is_ok_and(|metadata| !metadata.is_file());
     if is_stream || args.file.as_os_str() == "-" {
