@@ -5,7 +5,8 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::ProcessKey;
-use super::evidence::{Killed, Leak, LostWork, PoolDiagnosis, Runaway, Series, Verdict};
+use super::ended::{Killed, Series, Verdict};
+use super::evidence::{Leak, LostWork, PoolDiagnosis, Runaway};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

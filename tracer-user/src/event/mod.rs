@@ -7,6 +7,7 @@
 //! and whoever prints them goes through [`crate::text`].
 
 mod cgroup;
+mod ended;
 mod evidence;
 mod finding;
 mod header;
@@ -20,10 +21,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use cgroup::{Cgroup, CgroupEvents, CgroupGone, CgroupMove, Pressure};
+pub use ended::{
+    Cascade, Culprit, Killed, KilledBy, LimitOwner, OwnerKind, Series, SeriesCause, SeriesCulprit,
+    SeriesKill, SeriesVictim, Verdict,
+};
 pub use evidence::{
-    Cascade, Culprit, Diagnosis, Killed, KilledBy, Leak, Limit, LimitOwner, LimitSetting, LostForm,
-    LostWork, MemoryKind, NextVictim, OwnerKind, PoolDiagnosis, PoolWorker, Runaway, Series,
-    SeriesCause, SeriesCulprit, SeriesKill, SeriesVictim, Spot, Verdict, Waiting,
+    Diagnosis, Leak, Limit, LimitSetting, LostForm, LostWork, MemoryKind, NextVictim,
+    PoolDiagnosis, PoolWorker, Runaway, Spot, Waiting,
 };
 pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
 pub use header::{Config, Filters, Header, Hook, SCHEMA};
