@@ -111,8 +111,11 @@ fn php_serves_as_cgi_fcgi_says() -> Result<()> {
     needs!(PhpFpm, CgiFcgi);
     let cgroup = MemoryCgroup::new("php", 256 << 20)?;
     let fpm = PhpFpm::start(&cgroup, Manager::Static(3))?;
-    let workers = fpm.workers()?;
-    assert_eq!(workers.len(), 3);
+    // The first one may answer before the last is forked.
+    let workers = clock::wait_for("three workers", SOON, || {
+        let workers = fpm.workers()?;
+        Ok((workers.len() == 3).then_some(workers))
+    })?;
     let inside = cgroup.processes()?;
     assert!(workers.iter().all(|worker| inside.contains(worker)));
     let ours = fpm.get("normal.php", "")?;
