@@ -46,11 +46,9 @@ struct Danger<'a> {
 }
 
 impl LeakDetector {
-    /// For these settings. An expression that cannot be compiled (in the header of a foreign
-    /// trace) filters nothing.
+    /// For these settings.
     pub fn new(config: &Config) -> Self {
-        let filter = Filter::new(&config.filters).unwrap_or_default();
-        Self { horizon_s: config.horizon_s, filter }
+        Self { horizon_s: config.horizon_s, filter: Filter::of(config) }
     }
 
     fn consider(&self, model: &Model, process: &Process, ledger: &mut Ledger) {

@@ -47,12 +47,11 @@ struct Known {
 }
 
 impl PoolDetector {
-    /// For these settings. An expression that cannot be compiled (in the header of a foreign
-    /// trace) filters nothing.
+    /// For these settings.
     pub fn new(config: &Config) -> Self {
         Self {
             horizon_s: config.horizon_s,
-            filter: Filter::new(&config.filters).unwrap_or_default(),
+            filter: Filter::of(config),
             judged_ns: 0,
             known: FxHashMap::default(),
         }

@@ -137,12 +137,11 @@ fn stopped_by_php(model: &Model, process: &Process, soonest_s: f64) -> Option<Ph
 }
 
 impl RunawayDetector {
-    /// For these settings. An expression that cannot be compiled (in the header of a foreign
-    /// trace) filters nothing.
+    /// For these settings.
     pub fn new(config: &Config) -> Self {
         Self {
             horizon_s: config.horizon_s,
-            filter: Filter::new(&config.filters).unwrap_or_default(),
+            filter: Filter::of(config),
             waiting: FxHashMap::default(),
         }
     }

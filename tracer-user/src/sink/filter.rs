@@ -4,7 +4,7 @@
 use regex::Regex;
 use rustc_hash::FxHashSet;
 
-use crate::event::{Event, Filters, ProcessKey, Stamped};
+use crate::event::{Config, Event, Filters, ProcessKey, Stamped};
 use crate::model::Model;
 
 /// Largest compiled form of a `--comm` expression, bytes.
@@ -35,6 +35,12 @@ impl Filter {
             php: filters.php,
             shown: FxHashSet::default(),
         })
+    }
+
+    /// That of a trace. An expression that cannot be compiled (in the header of a foreign trace)
+    /// filters nothing.
+    pub fn of(config: &Config) -> Self {
+        Self::new(&config.filters).unwrap_or_default()
     }
 
     /// Whether everything is shown.

@@ -91,11 +91,10 @@ struct Ended {
 }
 
 impl KilledDetector {
-    /// For these settings. An expression that cannot be compiled (in the header of a foreign
-    /// trace) filters nothing.
+    /// For these settings.
     pub fn new(config: &Config) -> Self {
         Self {
-            filter: Filter::new(&config.filters).unwrap_or_default(),
+            filter: Filter::of(config),
             sent: FxHashMap::default(),
             by_masters: VecDeque::new(),
             victims: FxHashMap::default(),

@@ -58,14 +58,9 @@ struct Known {
 }
 
 impl PressureDetector {
-    /// For these settings. An expression that cannot be compiled (in the header of a foreign
-    /// trace) filters nothing.
+    /// For these settings.
     pub fn new(config: &Config) -> Self {
-        Self {
-            filter: Filter::new(&config.filters).unwrap_or_default(),
-            judged_ns: 0,
-            known: FxHashMap::default(),
-        }
+        Self { filter: Filter::of(config), judged_ns: 0, known: FxHashMap::default() }
     }
 
     fn judge(&mut self, model: &Model, strain: &Strain<'_>, ledger: &mut Ledger) {
