@@ -52,7 +52,10 @@ fn explain(args: &Replay) -> anyhow::Result<()> {
         return Err(UsageError::ExplainStream.into());
     }
     let mut survey = Survey::new(args.id);
-    drive(&mut open(args)?, &mut survey)?;
+    let reason = drive(&mut open(args)?, &mut survey)?;
+    if reason != "end of input" {
+        return Ok(());
+    }
     let mut explain = Explain::new(survey, io::stdout().lock(), args.output.json);
     let mut source = open(args)?;
     let reason = drive(&mut source, &mut explain)?;

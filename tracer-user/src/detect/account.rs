@@ -52,11 +52,12 @@ impl Number {
     }
 }
 
-/// The account of a finding that was told just now.
-pub fn of(model: &Model, finding: &Finding) -> Account {
+/// The account of a finding that was told just now, at `t_ns`: that of an OOM kill may be earlier
+/// than the model's time.
+pub fn of(model: &Model, t_ns: u64, finding: &Finding) -> Account {
     match &finding.evidence {
         Evidence::Runaway(evidence) => runaway::account(model, finding, evidence),
-        Evidence::OomVerdict(verdict) => oom_verdict::account(model, verdict),
+        Evidence::OomVerdict(verdict) => oom_verdict::account(model, t_ns, verdict),
         Evidence::Pool(evidence) => pool::account(model, evidence),
         Evidence::Pressure(evidence) => pressure::account(model, evidence),
         Evidence::Cascade(series) => cascade::account(series),

@@ -7,10 +7,9 @@ use std::sync::Arc;
 use rustc_hash::FxHashMap;
 
 use super::rule::{Needs, Rule};
-use super::{sentence, work};
-use crate::event::look::Request;
-use crate::event::{Culprit, Oom, ProcessKey, ScopeKind, Spot};
-use crate::model::{Model, Process, Rise, is_below};
+use super::sentence;
+use crate::event::{Culprit, Oom, ProcessKey, ScopeKind};
+use crate::model::{Model, Process, Rise};
 
 /// Length of the short window, s.
 pub(super) const WINDOW_S: f64 = 60.0;
@@ -25,11 +24,11 @@ const LEAST_PART: u64 = 64;
 
 /// Growth of all members of a scope.
 #[derive(Debug)]
-pub(super) struct Attribution {
+pub(super) struct Attribution<'a> {
     /// Over the last minute, largest first.
-    pub window: Ranking,
+    pub window: Ranking<'a>,
     /// Since each was first seen, largest first.
-    pub since_seen: Ranking,
+    pub since_seen: Ranking<'a>,
     /// Net rise of the limit over the last minute; None = not known.
     pub rise_bytes: Option<u64>,
     /// Somebody's growth may have been missed, because it was before the trace began.
@@ -42,23 +41,17 @@ pub(super) struct Attribution {
 
 /// Who grew in one window.
 #[derive(Debug)]
-pub(super) struct Ranking {
+pub(super) struct Ranking<'a> {
     /// All with growth, largest first.
-    entries: Vec<Entry>,
+    entries: Vec<Entry<'a>>,
     total_bytes: u64,
 }
 
-#[derive(Clone, Debug)]
-struct Entry {
-    key: ProcessKey,
+#[derive(Clone, Copy, Debug)]
+struct Entry<'a> {
+    process: &'a Process,
     grown_bytes: u64,
     window_s: f64,
-    comm: Arc<str>,
-    pool: Option<Arc<str>>,
-    master: Option<u32>,
-    onset_ns: Option<u64>,
-    request: Option<Request>,
-    php_growth: Option<Spot>,
 }
 
 /// Who caused a kill.
@@ -70,6 +63,8 @@ pub(super) enum Cause {
     Pool {
         /// Its name.
         pool: Arc<str>,
+        /// Its master; pools of two masters may have one name.
+        master_tgid: Option<u32>,
         /// Workers that grew since they were first seen.
         workers: usize,
         /// Their growth since they were first seen.
@@ -98,27 +93,23 @@ pub(super) enum Cause {
     },
 }
 
-impl Attribution {
+impl<'a> Attribution<'a> {
     /// Looks at everybody at or below `root` (None = on the host), and at the victims.
-    pub fn new(model: &Model, oom: &Oom, root: Option<&str>, t_ns: u64) -> Self {
+    pub fn new(model: &'a Model, oom: &Oom, root: Option<&str>, t_ns: u64) -> Self {
         let killed: FxHashMap<ProcessKey, u64> = oom
             .victims
             .iter()
             .map(|v| (v.key(), v.anon_bytes.saturating_add(v.swap_bytes)))
             .collect();
-        let is_member = |process: &Process| {
-            let inside = root.is_none_or(|root| {
-                process.cgroup.as_ref().is_some_and(|path| is_below(path, root))
-            });
-            inside || killed.contains_key(&process.key)
-        };
+        let is_member =
+            |process: &Process| process.is_in(root) || killed.contains_key(&process.key);
         // Who died before the kill holds no memory any more; who died between the kill and its
         // report still did.
         let dead = model
             .all_exited()
             .filter(|exited| exited.exit_ns >= t_ns || killed.contains_key(&exited.process.key))
             .map(|exited| &exited.process);
-        let members: Vec<&Process> =
+        let members: Vec<&'a Process> =
             model.processes().chain(dead).filter(|process| is_member(process)).collect();
         let since_ns = t_ns.saturating_sub((WINDOW_S * 1e9) as u64);
         let rise_bytes = model.limit(root).map(|scope| scope.rise_since(since_ns));
@@ -178,7 +169,7 @@ impl Attribution {
         }
         let [leads_lately, leads_ever] = self.leads(&lately, &ever);
         let leads = leads_lately.holds() && leads_ever.holds();
-        let is_same = is_same(&lately, &ever);
+        let is_same = lately.key() == ever.key();
         if leads && is_same && self.is_enough(&lately, &ever).holds() {
             return Cause::Process(Box::new(lately));
         }
@@ -200,7 +191,7 @@ impl Attribution {
         let mut rules = vec![self.explains(), self.is_of_processes()];
         if let (Some(lately), Some(ever)) = (self.window.first(), self.since_seen.first()) {
             rules.extend(self.leads(&lately, &ever));
-            let leaders = if is_same(&lately, &ever) { 1.0 } else { 2.0 };
+            let leaders = if lately.key() == ever.key() { 1.0 } else { 2.0 };
             rules.push(Rule::count("leaders of both windows", leaders, Needs::AtMost, 1.0));
             rules.push(self.is_enough(&lately, &ever));
         }
@@ -232,7 +223,7 @@ impl Attribution {
     fn pool(&self) -> Option<Cause> {
         let lately = self.window.pools();
         let ever = self.since_seen.pools();
-        let holds_half = |grown: u64, ranking: &Ranking| {
+        let holds_half = |grown: u64, ranking: &Ranking<'_>| {
             grown >= self.least_bytes && grown as f64 >= SHARE * ranking.total_bytes as f64
         };
         ever.into_iter()
@@ -242,21 +233,28 @@ impl Attribution {
             })
             .max_by_key(|(_, (_, grown))| *grown)
             .filter(|(_, (workers, _))| *workers > 1)
-            .map(|((pool, _), (workers, grown_bytes))| Cause::Pool { pool, workers, grown_bytes })
+            .map(|((pool, master_tgid), (workers, grown_bytes))| Cause::Pool {
+                pool,
+                master_tgid,
+                workers,
+                grown_bytes,
+            })
     }
 }
 
-impl Ranking {
-    fn new(mut entries: Vec<Entry>) -> Self {
-        entries.sort_by(|a, b| b.grown_bytes.cmp(&a.grown_bytes).then(a.key.cmp(&b.key)));
-        let total_bytes =
-            entries.iter().fold(0, |sum: u64, entry| sum.saturating_add(entry.grown_bytes));
-        Self { entries, total_bytes }
+impl<'a> Ranking<'a> {
+    fn new(mut entries: Vec<Entry<'a>>) -> Self {
+        entries.sort_by(|a, b| {
+            b.grown_bytes.cmp(&a.grown_bytes).then(a.process.key.cmp(&b.process.key))
+        });
+        let mut ranking = Self { entries, total_bytes: 0 };
+        ranking.total_bytes = ranking.grown_bytes();
+        ranking
     }
 
     /// Adds growth of another kind of memory.
-    fn add(&mut self, process: &Process, grown_bytes: u64, window_s: f64) {
-        let known = self.entries.iter_mut().find(|entry| entry.key == process.key);
+    fn add(&mut self, process: &'a Process, grown_bytes: u64, window_s: f64) {
+        let known = self.entries.iter_mut().find(|entry| entry.process.key == process.key);
         if let Some(entry) = known {
             entry.grown_bytes = entry.grown_bytes.saturating_add(grown_bytes);
         } else {
@@ -279,18 +277,20 @@ impl Ranking {
         self.entries.first().map(|entry| self.culprit(entry))
     }
 
-    fn culprit(&self, entry: &Entry) -> Culprit {
+    fn culprit(&self, entry: &Entry<'_>) -> Culprit {
+        let process = entry.process;
+        let insight = process.insight.as_ref();
         Culprit {
-            tgid: entry.key.tgid,
-            start_ns: entry.key.start_ns,
-            comm: Arc::clone(&entry.comm),
-            pool: entry.pool.clone(),
+            tgid: process.key.tgid,
+            start_ns: process.key.start_ns,
+            comm: Arc::clone(&process.comm),
+            pool: sentence::pool(process),
             grown_bytes: entry.grown_bytes,
             share: entry.grown_bytes as f64 / self.total_bytes.max(1) as f64,
             window_s: entry.window_s,
-            onset_ns: entry.onset_ns,
-            request: entry.request.clone(),
-            php_growth: entry.php_growth.clone(),
+            onset_ns: process.rises().max_by_key(Rise::grown_bytes).map(|rise| rise.onset_ns()),
+            request: insight.and_then(|insight| insight.request().cloned()),
+            php_growth: insight.and_then(|insight| insight.spots().into_iter().next()),
         }
     }
 
@@ -298,9 +298,10 @@ impl Ranking {
     fn pools(&self) -> BTreeMap<(Arc<str>, Option<u32>), (usize, u64)> {
         let mut pools = BTreeMap::new();
         for entry in &self.entries {
-            if let Some(pool) = &entry.pool {
-                let (workers, grown) =
-                    pools.entry((Arc::clone(pool), entry.master)).or_insert((0_usize, 0_u64));
+            let php = entry.process.php.as_ref();
+            if let Some((php, pool)) = php.and_then(|php| Some((php, php.pool.as_ref()?))) {
+                let name = (Arc::clone(pool), php.master_tgid);
+                let (workers, grown) = pools.entry(name).or_insert((0_usize, 0_u64));
                 *workers += 1;
                 *grown = grown.saturating_add(entry.grown_bytes);
             }
@@ -309,25 +310,11 @@ impl Ranking {
     }
 }
 
-impl Entry {
+impl<'a> Entry<'a> {
     /// None = it did not grow.
-    fn new(process: &Process, grown_bytes: u64, window_s: f64) -> Option<Self> {
-        (grown_bytes > 0).then(|| Self {
-            key: process.key,
-            grown_bytes,
-            window_s,
-            comm: Arc::clone(&process.comm),
-            pool: sentence::pool(process),
-            master: process.php.as_ref().and_then(|php| php.master_tgid),
-            onset_ns: process.rises().max_by_key(Rise::grown_bytes).map(|rise| rise.onset_ns()),
-            request: process.insight.as_ref().and_then(|insight| insight.request().cloned()),
-            php_growth: work::of(process).growth.into_iter().next(),
-        })
+    fn new(process: &'a Process, grown_bytes: u64, window_s: f64) -> Option<Self> {
+        (grown_bytes > 0).then_some(Self { process, grown_bytes, window_s })
     }
-}
-
-fn is_same(a: &Culprit, b: &Culprit) -> bool {
-    (a.tgid, a.start_ns) == (b.tgid, b.start_ns)
 }
 
 /// Who mapped most new shared memory, and how much, if no other mapped half as much: what several

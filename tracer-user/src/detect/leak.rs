@@ -5,6 +5,8 @@
 #[cfg(test)]
 mod tests;
 
+use rustc_hash::FxHashMap;
+
 use super::account::{Account, Number};
 use super::rule::{Needs, Rule, all_hold};
 use super::runaway::can_reach;
@@ -35,6 +37,8 @@ const CRITICAL_S: f64 = 60.0;
 pub struct LeakDetector {
     horizon_s: f64,
     filter: Filter,
+    /// When each was last seen to leak, ns.
+    seen: FxHashMap<ProcessKey, u64>,
 }
 
 /// A leak and the limit that it will reach.
@@ -48,10 +52,11 @@ struct Danger<'a> {
 impl LeakDetector {
     /// For these settings.
     pub fn new(config: &Config) -> Self {
-        Self { horizon_s: config.horizon_s, filter: Filter::of(config) }
+        let seen = FxHashMap::default();
+        Self { horizon_s: config.horizon_s, filter: Filter::of(config), seen }
     }
 
-    fn consider(&self, model: &Model, process: &Process, ledger: &mut Ledger) {
+    fn consider(&mut self, model: &Model, process: &Process, ledger: &mut Ledger) {
         let is_pooled = process.php.as_ref().is_some_and(|php| php.pool.is_some());
         let runaway = Topic::process(FindingKind::Runaway, process.key);
         if is_pooled || ledger.get(&runaway).is_some() || !self.filter.matches_process(process) {
@@ -71,14 +76,16 @@ impl LeakDetector {
         if let Some(danger) = dangers.min_by(|a, b| a.eta_s.total_cmp(&b.eta_s)) {
             let topic = Topic::process(FindingKind::Leak, process.key);
             let severity = danger.severity();
-            if ledger.get(&topic).is_none_or(|open| open.severity < severity) {
+            self.seen.insert(process.key, model.now_ns());
+            if ledger.is_news(&topic, severity) {
                 ledger.hold(topic, danger.finding(process, severity));
             }
         }
     }
 
-    /// Closes what is over: it rises no more.
-    fn close(&self, model: &Model, ledger: &mut Ledger) {
+    /// Closes what is over: it was not seen to leak for as long as it had been watched when it was
+    /// told of, or it gave its memory back, or runs away.
+    fn close(&mut self, model: &Model, ledger: &mut Ledger) {
         for topic in ledger.topics(&[FindingKind::Leak]) {
             // A pool's leak is not ours.
             let Some(process) = topic.process.and_then(|key| model.process(&key)) else { continue };
@@ -94,8 +101,18 @@ impl LeakDetector {
                 let size = text::bytes(process.private_bytes());
                 let name = sentence::process(process);
                 ledger.close(&topic, format!("{name} gave its memory back and has {size}"));
+                continue;
+            }
+            let seen_ns = self.seen.get(&process.key).copied().unwrap_or(model.now_ns());
+            let quiet_s = model.now_ns().saturating_sub(seen_ns) as f64 / 1e9;
+            if quiet_s > told.watched_s {
+                let (name, quiet) = (sentence::process(process), text::seconds(quiet_s));
+                ledger.close(&topic, format!("{name} has not leaked for {quiet}"));
             }
         }
+        let is_open =
+            |key: &ProcessKey| ledger.get(&Topic::process(FindingKind::Leak, *key)).is_some();
+        self.seen.retain(|key, _| is_open(key));
     }
 
     fn end(model: &Model, key: ProcessKey, how: &str, ledger: &mut Ledger) {
@@ -183,7 +200,7 @@ impl Danger<'_> {
             .as_ref()
             .map_or_else(String::new, |request| format!("; it serves {}", work::request(request)));
         let place = match self.scope.path {
-            Some(path) => format!("the {} limit of {}", self.limit(), sentence::name(path)),
+            Some(path) => sentence::limit(self.scope.setting, self.scope.limit_bytes, path),
             None => "the end of the host's memory".to_owned(),
         };
         let summary = format!(
@@ -207,10 +224,6 @@ impl Danger<'_> {
         let evidence = Evidence::Leak(Box::new(evidence));
         Finding::new(FindingKind::Leak, severity, subject, summary, evidence)
     }
-
-    fn limit(&self) -> String {
-        text::bytes(self.scope.limit_bytes)
-    }
 }
 
 impl Detector for LeakDetector {
@@ -218,10 +231,8 @@ impl Detector for LeakDetector {
         match &at.event {
             Event::Tick(_) => {
                 self.close(model, ledger);
-                for scope in model.limits() {
-                    for process in scope.growers() {
-                        self.consider(model, process, ledger);
-                    }
+                for process in model.growers() {
+                    self.consider(model, process, ledger);
                 }
             }
             Event::Exit(exit) => Self::end(model, exit.key(), "ended", ledger),

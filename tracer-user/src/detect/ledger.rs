@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use rustc_hash::FxHashMap;
 
-use crate::event::{Finding, FindingKind, FindingState, ProcessKey, Subject};
+use crate::event::{Finding, FindingKind, FindingState, ProcessKey, Severity, Subject};
 
 /// Findings that may be open at a time; beyond that the oldest are forgotten without a word.
 const MOST_OPEN: usize = 1024;
@@ -50,18 +50,24 @@ impl Ledger {
 
     /// It holds: raised when it is not open, updated when it is more severe than it was.
     pub fn hold(&mut self, topic: Topic, finding: Finding) {
-        match self.open.get(&topic) {
-            Some(known) if finding.severity <= known.severity => {}
-            Some(_) => self.update(&topic, finding),
-            None => {
-                if self.open.len() >= MOST_OPEN {
-                    self.forget_oldest();
-                }
-                let finding = self.numbered(finding);
-                self.open.insert(topic, finding.clone());
-                self.news.push(finding);
-            }
+        if !self.is_news(&topic, finding.severity) {
+            return;
         }
+        if self.open.contains_key(&topic) {
+            self.update(&topic, finding);
+            return;
+        }
+        if self.open.len() >= MOST_OPEN {
+            self.forget_oldest();
+        }
+        let finding = self.numbered(finding);
+        self.open.insert(topic, finding.clone());
+        self.news.push(finding);
+    }
+
+    /// Whether [`Ledger::hold`] would say anything: to be asked before a finding is put in words.
+    pub fn is_news(&self, topic: &Topic, severity: Severity) -> bool {
+        self.open.get(topic).is_none_or(|known| severity > known.severity)
     }
 
     /// More is known of an open finding. Its severity does not fall.
@@ -125,7 +131,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Evidence, Runaway, Severity};
+    use crate::event::{Evidence, Runaway};
 
     fn finding(severity: Severity, summary: &str) -> Finding {
         let evidence = Evidence::Runaway(Box::default());

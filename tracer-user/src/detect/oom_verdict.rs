@@ -55,7 +55,7 @@ impl OomVerdict {
         let attribution = Attribution::new(model, oom, place.root.as_deref(), t_ns);
         let cause = attribution.cause();
         let kill = Kill::new(model, oom, &cause, t_ns);
-        let cascade = self.cascades.count(&oom.scope, place.root.as_ref(), kill);
+        let cascade = self.cascades.count(place.root.as_ref(), kill);
         let culprit = match &cause {
             Cause::Process(culprit) => Some((**culprit).clone()),
             _ => None,
@@ -63,7 +63,8 @@ impl OomVerdict {
         let advice = advice::of(model, oom, place, &cause);
         let path = oom.scope.cgroup.as_deref();
         let limit_set_by = path.and_then(limit_owner);
-        let suffers = |victim: &&Victim| culprit.as_ref().is_some_and(|one| !is(victim, one));
+        let suffers =
+            |victim: &&Victim| culprit.as_ref().is_some_and(|one| victim.key() != one.key());
         let bystanders = oom.victims.iter().filter(suffers).map(|victim| victim.tgid).collect();
         let watched_s =
             attribution.is_partial.then(|| t_ns.saturating_sub(model.began_ns()) as f64 / 1e9);
@@ -161,13 +162,12 @@ fn common_ancestor(model: &Model, oom: &Oom) -> Option<Arc<str>> {
 }
 
 fn subject(model: &Model, culprit: &Culprit) -> Subject {
-    let key = ProcessKey { tgid: culprit.tgid, start_ns: culprit.start_ns };
     Subject {
         tgid: culprit.tgid,
         start_ns: culprit.start_ns,
         comm: Arc::clone(&culprit.comm),
         pool: culprit.pool.clone(),
-        cgroup: model.living_or_exited(&key).and_then(|process| process.cgroup.clone()),
+        cgroup: model.living_or_exited(&culprit.key()).and_then(|process| process.cgroup.clone()),
     }
 }
 
@@ -207,7 +207,7 @@ fn named(culprit: &Culprit) -> String {
 fn blame(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> String {
     match cause {
         Cause::Process(culprit) => {
-            let suffered = match oom.victims.iter().any(|victim| is(victim, culprit)) {
+            let suffered = match oom.victims.iter().any(|victim| victim.key() == culprit.key()) {
                 true => "",
                 false if oom.victims.len() > 1 => "; the victims only suffered",
                 false => "; the victim only suffered",
@@ -225,7 +225,7 @@ fn blame(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> String {
                 text::seconds(took_s(model, culprit, t_ns)),
             )
         }
-        Cause::Pool { pool, workers, grown_bytes } => format!(
+        Cause::Pool { pool, workers, grown_bytes, .. } => format!(
             "no single culprit: the {workers} workers of pool {} together grew {}, most of all growth",
             sentence::name(pool),
             text::bytes(*grown_bytes),
@@ -253,14 +253,9 @@ fn blame(model: &Model, oom: &Oom, cause: &Cause, t_ns: u64) -> String {
     }
 }
 
-fn is(victim: &Victim, culprit: &Culprit) -> bool {
-    (victim.tgid, victim.start_ns) == (culprit.tgid, culprit.start_ns)
-}
-
 /// The time its growth took: its episode where that is most of it, else the whole window.
 fn took_s(model: &Model, culprit: &Culprit, t_ns: u64) -> f64 {
-    let key = ProcessKey { tgid: culprit.tgid, start_ns: culprit.start_ns };
-    let Some(process) = model.living_or_exited(&key) else { return culprit.window_s };
+    let Some(process) = model.living_or_exited(&culprit.key()) else { return culprit.window_s };
     let Some(rise) = process.private() else { return culprit.window_s };
     let episode_s = t_ns.saturating_sub(rise.onset_ns()) as f64 / 1e9;
     if rise.grown_bytes() as f64 >= 0.8 * culprit.grown_bytes as f64 {

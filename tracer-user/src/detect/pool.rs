@@ -71,13 +71,16 @@ impl PoolDetector {
         let known = &mut known[at];
         known.last_ns = now_ns;
         if pool.workers().any(|worker| self.filter.matches_process(worker)) {
-            let finding = finding(pool, &facts, &judgement);
-            let said = known.said.get_or_insert_with(|| Topic {
-                kind: finding.kind,
-                process: finding.subject.as_ref().map(Subject::key),
-                place: Some(Arc::clone(pool.name)),
-            });
-            ledger.hold(said.clone(), finding);
+            let severity = severity(&facts, &judgement);
+            if known.said.as_ref().is_none_or(|said| ledger.is_news(said, severity)) {
+                let finding = finding(pool, &facts, &judgement);
+                let said = known.said.get_or_insert_with(|| Topic {
+                    kind: finding.kind,
+                    process: finding.subject.as_ref().map(Subject::key),
+                    place: Some(Arc::clone(pool.name)),
+                });
+                ledger.hold(said.clone(), finding);
+            }
         }
     }
 }
@@ -140,14 +143,18 @@ pub(super) fn account(model: &Model, evidence: &PoolDiagnosis) -> Account {
     }
 }
 
-fn finding(pool: &Pool<'_>, facts: &Facts<'_>, judgement: &Judgement) -> Finding {
+fn severity(facts: &Facts<'_>, judgement: &Judgement) -> Severity {
     let room = facts.limit.headroom_bytes as f64 / facts.limit.bytes.max(1) as f64;
-    let severity = match judgement {
+    match judgement {
         Judgement::SharedMemory => Severity::Info,
         Judgement::SlowLeak { .. } if !facts.is_pressed() => Severity::Info,
         _ if room < CRITICAL_ROOM => Severity::Critical,
         _ => Severity::Warning,
-    };
+    }
+}
+
+fn finding(pool: &Pool<'_>, facts: &Facts<'_>, judgement: &Judgement) -> Finding {
+    let severity = severity(facts, judgement);
     let first = facts.workers.first();
     let master = pool.master();
     let subject = master.or(first.copied()).map(|process| Subject {

@@ -164,7 +164,7 @@ impl RunawayDetector {
             Some(open) if !threat.is_at_limit_of(open) => {
                 ledger.update(&topic, threat.finding(model, process));
             }
-            Some(open) if threat.severity() <= open.severity => {}
+            Some(_) if !ledger.is_news(&topic, threat.severity()) => {}
             Some(_) => ledger.hold(topic, threat.finding(model, process)),
             None => {
                 if self.filter.matches_process(process)
@@ -270,11 +270,9 @@ impl Detector for RunawayDetector {
             }
             Event::Tick(_) => {
                 self.close(model, ledger);
-                for scope in model.limits() {
-                    for process in scope.growers() {
-                        // Who maps the same shared memory is known when all were reported.
-                        self.consider(model, process, process.rises(), ledger);
-                    }
+                for process in model.growers() {
+                    // Who maps the same shared memory is known when all were reported.
+                    self.consider(model, process, process.rises(), ledger);
                 }
             }
             Event::Exit(exit) => self.end(model, exit.key(), "ended", ledger),

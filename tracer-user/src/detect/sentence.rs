@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use crate::event::Subject;
+use crate::event::{LimitSetting, Subject};
 use crate::model::{Model, Process};
 use crate::text;
 
@@ -52,6 +52,16 @@ pub(super) fn lost(records: u64) -> String {
             "; {} records were lost meanwhile: figures may be too low",
             text::thousands(records)
         ),
+    }
+}
+
+/// `the 16.0 GiB limit of /web`, by the setting that it is.
+pub(super) fn limit(setting: LimitSetting, limit_bytes: u64, path: &str) -> String {
+    let (size, path) = (text::bytes(limit_bytes), name(path));
+    match setting {
+        LimitSetting::Max => format!("the {size} limit of {path}"),
+        LimitSetting::High => format!("memory.high ({size}) of {path}"),
+        LimitSetting::MemoryAndSwap => format!("the {size} limit of memory and swap of {path}"),
     }
 }
 

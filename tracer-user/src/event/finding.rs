@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::ProcessKey;
 use super::ended::{Killed, Series, Verdict};
 use super::evidence::{Leak, LostWork, PoolDiagnosis, Runaway};
 
@@ -33,13 +32,6 @@ pub struct Subject {
     pub pool: Option<Arc<str>>,
     /// Memory cgroup.
     pub cgroup: Option<Arc<str>>,
-}
-
-impl Subject {
-    /// Identity of the process.
-    pub fn key(&self) -> ProcessKey {
-        ProcessKey { tgid: self.tgid, start_ns: self.start_ns }
-    }
 }
 
 /// Where a finding is in its life. What happens at one moment (a verdict, a kill) is raised and

@@ -145,14 +145,17 @@ macro_rules! keyed {
 }
 keyed!(
     CgroupMove,
+    Culprit,
     Exit,
     Growth,
     look::Look,
     NextVictim,
     Party,
     PhpGrowth,
+    PoolWorker,
     Process,
     RequestEdge,
     Stall,
+    Subject,
     Victim
 );

@@ -72,7 +72,7 @@ impl Model {
                 ([total; 2], STEP_MAX_BYTES)
             }
             Some(path) => {
-                let cgroup = self.cgroup(path).filter(|cgroup| !cgroup.oom_disabled)?;
+                let cgroup = self.cgroup(path).filter(|cgroup| cgroup.kills())?;
                 let max = cgroup.max_bytes?;
                 let memsw = cgroup.memsw_max_bytes.map(|memsw| memsw.saturating_sub(max));
                 let swap = memsw.or(cgroup.swap_max_bytes).unwrap_or(u64::MAX);
@@ -112,12 +112,7 @@ impl Place<'_> {
     /// Whether the OOM killer looks at it. Threads of the kernel have no memory, and neither has
     /// one that is not known yet.
     fn may_choose(&self, process: &Process) -> bool {
-        let is_inside = match (self.root, &process.cgroup) {
-            (None, _) => true,
-            (Some(root), Some(path)) => is_below(path, root),
-            (Some(_), None) => false,
-        };
-        is_inside
+        process.is_in(self.root)
             && process.key.tgid != 1
             && process.memory.oom_score_adj > NEVER
             && !process.is_killed

@@ -40,13 +40,14 @@ pub(super) fn of(cgroup: &Cgroup, swap_left_bytes: u64) -> Option<Bound> {
     };
     let max = cgroup.max_bytes.map(|bytes| memory(LimitSetting::Max, bytes));
     let memsw = cgroup.memsw_max_bytes.map(both);
-    // Memory and swap together count only where they leave less than memory and the swap there is.
+    // Memory and swap together count where they leave less than memory and the swap there is; when it
+    // is the same number twice, it is memory that is short.
     let last = match (max, memsw) {
         (Some(max), Some(memsw))
-            if memsw.limit_bytes < max.limit_bytes.saturating_add(swap_bytes) =>
+            if memsw.limit_bytes > max.limit_bytes
+                && memsw.limit_bytes < max.limit_bytes.saturating_add(swap_bytes) =>
         {
-            // The same number twice: it is memory that is short.
-            Some(if memsw.limit_bytes > max.limit_bytes { memsw } else { max })
+            Some(memsw)
         }
         (max, memsw) => max.or(memsw),
     };

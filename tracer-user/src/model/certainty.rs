@@ -20,14 +20,17 @@ pub(super) struct Certainty {
     last_ns: u64,
     /// Until then sizes are taken as they are, after a gap.
     settled_ns: u64,
-    losses: VecDeque<Loss>,
+    growth: Losses,
+    waiting: Losses,
 }
+
+/// Losses of one kind, the oldest first.
+type Losses = VecDeque<Loss>;
 
 /// Records that were lost up to a time.
 #[derive(Clone, Copy, Debug)]
 struct Loss {
     t_ns: u64,
-    of: Affected,
     records: u64,
 }
 
@@ -65,25 +68,32 @@ impl Certainty {
 
     /// Records were lost since the last time that this was told.
     pub fn lost(&mut self, t_ns: u64, source: &str, records: u64) {
-        let Some(of) = affected(source) else { return };
-        if let Some(last) = self.losses.back_mut().filter(|last| last.of == of && last.t_ns >= t_ns)
-        {
+        let losses = match affected(source) {
+            Some(Affected::Growth) => &mut self.growth,
+            Some(Affected::Waiting) => &mut self.waiting,
+            None => return,
+        };
+        if let Some(last) = losses.back_mut().filter(|last| last.t_ns >= t_ns) {
             last.records = last.records.saturating_add(records);
             return;
         }
-        if self.losses.len() >= MOMENTS
-            && let Some(oldest) = self.losses.pop_front()
-            && let Some(next) = self.losses.iter_mut().find(|next| next.of == oldest.of)
+        if losses.len() >= MOMENTS
+            && let Some(oldest) = losses.pop_front()
+            && let Some(next) = losses.front_mut()
         {
             next.records = next.records.saturating_add(oldest.records);
         }
-        self.losses.push_back(Loss { t_ns, of, records });
+        losses.push_back(Loss { t_ns, records });
     }
 
     /// Records that were lost since a time.
     pub fn lost_since(&self, since_ns: u64, of: Affected) -> u64 {
-        let counts = |loss: &&Loss| loss.of == of && loss.t_ns >= since_ns;
-        self.losses.iter().filter(counts).map(|loss| loss.records).fold(0, u64::saturating_add)
+        let losses = match of {
+            Affected::Growth => &self.growth,
+            Affected::Waiting => &self.waiting,
+        };
+        let counts = |loss: &&Loss| loss.t_ns >= since_ns;
+        losses.iter().filter(counts).map(|loss| loss.records).fold(0, u64::saturating_add)
     }
 }
 
@@ -129,10 +139,21 @@ mod tests {
             certainty.lost(s * S, source, 1);
         }
         certainty.lost(10_000 * S, "ring:fork", u64::MAX);
-        assert!(certainty.losses.len() <= MOMENTS);
+        assert!(certainty.growth.len().max(certainty.waiting.len()) <= MOMENTS);
         assert_eq!(certainty.lost_since(0, Affected::Waiting), 3334);
         assert_eq!(certainty.lost_since(9_990 * S, Affected::Waiting), 4);
         assert_eq!(certainty.lost_since(0, Affected::Growth), u64::MAX);
+    }
+
+    #[test]
+    fn a_rare_loss_is_not_forgotten_for_many_others() {
+        let mut certainty = Certainty::default();
+        certainty.lost(S, "ring:stall", 5);
+        for s in 2..1000 {
+            certainty.lost(s * S, "ring:fork", 1);
+        }
+        assert_eq!(certainty.lost_since(0, Affected::Waiting), 5);
+        assert_eq!(certainty.lost_since(0, Affected::Growth), 998);
     }
 
     #[test]

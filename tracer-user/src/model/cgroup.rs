@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::event::CgroupEvents;
 
 /// A memory cgroup.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Cgroup {
     /// Path in the hierarchy.
     pub path: Arc<str>,
@@ -43,28 +43,15 @@ pub struct Cgroup {
 
 impl Cgroup {
     pub(super) fn new(path: Arc<str>) -> Self {
-        Self {
-            path,
-            usage_bytes: 0,
-            max_bytes: None,
-            high_bytes: None,
-            swap_usage_bytes: 0,
-            swap_max_bytes: None,
-            memsw_max_bytes: None,
-            reclaimable_bytes: 0,
-            shmem_bytes: None,
-            events: None,
-            oom_group: false,
-            oom_disabled: false,
-            throttled_ns: None,
-            rate_bytes_per_s: 0.0,
-            some_avg10: None,
-            full_avg10: None,
-        }
+        Self { path, ..Self::default() }
     }
-}
 
-impl Cgroup {
+    /// Whether the OOM killer kills at its limit: there is one beyond memory.high, and v1 did not
+    /// disable it.
+    pub(crate) fn kills(&self) -> bool {
+        self.max_bytes.is_some() && !self.oom_disabled
+    }
+
     /// What its own limit of swap leaves, bytes.
     pub(super) fn swap_left_bytes(&self) -> u64 {
         self.swap_max_bytes.map_or(u64::MAX, |max| max.saturating_sub(self.swap_usage_bytes))

@@ -47,6 +47,8 @@ pub(crate) use scope::eta_s;
 
 use std::sync::Arc;
 
+use rustc_hash::FxHashSet;
+
 use crate::event::{Config, ProcessKey, ScopeKind};
 use certainty::{Affected, Certainty};
 use gauge::Gauge;
@@ -236,9 +238,17 @@ impl Model {
             .chain(Strain::host(self, &self.host_gauge))
     }
 
-    /// The limit of one cgroup, if somebody waits there.
-    pub fn strain(&self, path: &str) -> Option<Strain<'_>> {
+    /// The limit of one cgroup if somebody waits there, or the host's (None).
+    pub fn strain(&self, path: Option<&str>) -> Option<Strain<'_>> {
+        let Some(path) = path else { return Strain::host(self, &self.host_gauge) };
         Strain::memcg(self, self.tree.get(self.tree.find(path)?)?)
+    }
+
+    /// Those who grew most lately below any limit, each once.
+    pub fn growers(&self) -> impl Iterator<Item = &Process> {
+        let mut seen = FxHashSet::default();
+        let all = self.limits().flat_map(|scope| scope.growers());
+        all.filter(move |process| seen.insert(process.key))
     }
 
     /// PHP pools that have workers, in no order.

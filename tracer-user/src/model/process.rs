@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::cgroup::is_below;
 use super::php::{Insight, MemoryLimit};
 use super::rise::Rise;
 use super::trend::Trend;
@@ -97,6 +98,11 @@ impl Process {
             is_killed: false,
             refreshed: false,
         }
+    }
+
+    /// Whether it is in the cgroup `root` or below it; None = the host, in which all are.
+    pub fn is_in(&self, root: Option<&str>) -> bool {
+        root.is_none_or(|root| self.cgroup.as_ref().is_some_and(|path| is_below(path, root)))
     }
 
     /// Anon + swap, bytes.
@@ -243,6 +249,7 @@ impl Process {
         for trend in [&mut self.trend, &mut self.shared_trend].into_iter().flatten() {
             trend.settle();
         }
+        self.data_at_onset_bytes = self.memory.data_bytes;
         self.rate_bytes_per_s = self.rate_at(t_ns);
     }
 
@@ -252,6 +259,7 @@ impl Process {
         (memory.anon_bytes, memory.file_bytes, memory.shmem_bytes, memory.swap_bytes) =
             (0, 0, 0, 0);
         (memory.page_table_bytes, memory.data_bytes) = (0, 0);
+        self.data_at_onset_bytes = 0;
         self.trend = None;
         self.shared_trend = None;
         self.first_seen_shared_bytes = 0;

@@ -137,10 +137,14 @@ impl Script {
     }
 
     pub fn worker(&mut self, tgid: u32, pool: &str, cgroup: &str) {
+        self.worker_of(tgid, pool, cgroup, 900);
+    }
+
+    pub fn worker_of(&mut self, tgid: u32, pool: &str, cgroup: &str, master: u32) {
         self.feed(Event::Process(Process {
             tgid,
             start_ns: key(tgid).start_ns,
-            ppid: 900,
+            ppid: master,
             comm: Arc::from("php-fpm8.2"),
             cmdline: Some(Arc::from(format!("php-fpm: pool {pool}"))),
             exe: None,
@@ -149,7 +153,7 @@ impl Script {
             php: Some(Php {
                 sapi: Arc::from("fpm"),
                 pool: Some(Arc::from(pool)),
-                master_tgid: Some(900),
+                master_tgid: Some(master),
                 version: None,
             }),
             cause: ProcessCause::Found,

@@ -317,7 +317,7 @@ fn events_that_make_no_sense_do_no_harm() {
             for (_, finding) in &script.findings[told..] {
                 check(finding, &mut known);
                 kinds[kind(&finding.evidence)] += 1;
-                for rule in detect::account(&script.model, finding).rules {
+                for rule in detect::account(&script.model, script.t_ns, finding).rules {
                     assert!(!rule.unit.show(rule.value).is_empty());
                 }
             }

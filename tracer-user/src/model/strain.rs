@@ -53,7 +53,10 @@ impl<'a> Strain<'a> {
             kind: ScopeKind::Memcg,
             path: Some(&cgroup.path),
             limit_bytes,
-            headroom_bytes: limit_bytes.saturating_sub(gauge.consumed_bytes()?),
+            headroom_bytes: limit_bytes.saturating_sub(
+                // What is swapped out is not in the way.
+                gauge.consumed_bytes()?.saturating_sub(cgroup.swap_usage_bytes),
+            ),
             stall_share: stall_share(gauge, model.now_ns),
             some_avg10: cgroup.some_avg10,
             full_avg10: cgroup.full_avg10,

@@ -247,3 +247,27 @@ fn the_cost_of_an_event_does_not_grow_with_the_processes() {
     let (few, many) = (cost(1000), cost(100_000));
     assert!(many < few * 20.0, "{few} s with 1,000 processes, {many} s with 100,000");
 }
+
+#[test]
+fn a_new_program_does_not_fill_what_the_old_one_had_mapped() {
+    let mut script = Script::new();
+    let grow = |script: &mut Script, anon: f64, data: f64| {
+        script.wait(1.0).feed(Event::Growth(Growth {
+            tgid: 1,
+            start_ns: key(1).start_ns,
+            anon_bytes: bytes(anon),
+            data_bytes: bytes(data),
+            ..Growth::default()
+        }));
+    };
+    script.process(1, "java", "/web");
+    for s in 0..5 {
+        grow(&mut script, 10.0 * f64::from(s), 800.0);
+    }
+    assert!(only(&script, 1).untouched_bytes().is_some());
+    script.state(1, "leak", Some("/web"), ProcessCause::Exec);
+    grow(&mut script, 1.0, 2.0);
+    grow(&mut script, 30.0, 31.0);
+    grow(&mut script, 60.0, 61.0);
+    assert_eq!(only(&script, 1).untouched_bytes(), None);
+}

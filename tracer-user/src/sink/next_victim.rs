@@ -18,7 +18,12 @@ pub(super) fn words(
     let room = |scope: &Scope<'_>| scope.headroom_bytes as f64 / scope.limit_bytes.max(1) as f64;
     let nearest = model
         .limits()
-        .filter(|scope| scope.path.is_none_or(|path| filter.matches_cgroup(Some(path))))
+        .filter(|scope| {
+            scope.path.is_none_or(|path| {
+                let kills = model.cgroup(path).is_some_and(|cgroup| cgroup.kills());
+                kills && filter.matches_cgroup(Some(path))
+            })
+        })
         .min_by(|a, b| room(a).total_cmp(&room(b)).then_with(|| a.path.cmp(&b.path)))?;
     let victim = model.next_victim(nearest.path.map(|path| &**path))?;
     let doubt = if victim.is_certain { "" } else { ", perhaps" };
@@ -57,6 +62,14 @@ mod tests {
         assert_eq!(said(&script, Filters::default()).as_deref(), Some(php));
         let filters = Filters { cgroup: Some("/web/db".to_owned()), ..Filters::default() };
         assert_eq!(said(&script, filters).as_deref(), Some(host));
+        // memory.high is nearer, but nobody is killed there.
+        script.feed(Event::Cgroup(Box::new(Cgroup {
+            path: "/web/db".into(),
+            usage_bytes: 60 * MIB,
+            high_bytes: Some(61 * MIB),
+            ..Cgroup::default()
+        })));
+        assert_eq!(said(&script, Filters::default()).as_deref(), Some(php));
     }
 
     #[test]

@@ -219,7 +219,7 @@ impl<W: Write> Explain<W> {
             at,
             finding,
             points: &wanted.points,
-            account: detect::account(model, finding),
+            account: detect::account(model, at.t_ns, finding),
         };
         let text = if self.json { explained.json() } else { explained.text() };
         self.told += 1;

@@ -17,7 +17,7 @@ use super::attribution::Cause;
 use super::rule::{Needs, Rule};
 use super::{Ledger, Topic, sentence};
 use crate::event::{
-    Cascade, Culprit, FindingKind, Oom, OomScope, Party, ProcessKey, Series, SeriesVictim, Victim,
+    Cascade, Culprit, FindingKind, Oom, Party, ProcessKey, Series, SeriesVictim, Victim,
 };
 use crate::model::{Model, Process, RequestKind};
 use crate::text;
@@ -40,13 +40,11 @@ const QUIET_GAPS: u64 = 3;
 /// … and not sooner than this: a process that was started anew needs some time to grow, ns.
 const QUIET_NS: u64 = 60_000_000_000;
 
-/// Kills of the last ten minutes by limit (kind of scope and place).
+/// Kills of the last ten minutes by place, None = the host: what a finding is about, too.
 #[derive(Debug, Default)]
 pub(super) struct Cascades {
-    limits: FxHashMap<Key, Kills>,
+    limits: FxHashMap<Option<Arc<str>>, Kills>,
 }
-
-type Key = (u8, Option<Arc<str>>);
 
 /// Kills at one limit.
 #[derive(Debug, Default)]
@@ -78,9 +76,7 @@ impl Kill {
             _ => None,
         };
         let known = |key: ProcessKey| model.living_or_exited(&key);
-        let blamed = culprit.as_ref().and_then(|culprit| {
-            known(ProcessKey { tgid: culprit.tgid, start_ns: culprit.start_ns })
-        });
+        let blamed = culprit.as_ref().and_then(|culprit| known(culprit.key()));
         let pool = match cause {
             Cause::Process(culprit) => culprit.pool.clone(),
             Cause::Pool { pool, .. } => Some(Arc::clone(pool)),
@@ -134,9 +130,9 @@ pub(super) fn account(series: &Series) -> Account {
 impl Cascades {
     /// One more kill; `path` is where it counts. When too many limits have had one lately, it counts
     /// as the first at its own.
-    pub fn count(&mut self, scope: &OomScope, path: Option<&Arc<str>>, kill: Kill) -> Cascade {
+    pub fn count(&mut self, path: Option<&Arc<str>>, kill: Kill) -> Cascade {
         let t_ns = kill.t_ns;
-        let key = (scope.kind as u8, path.cloned());
+        let key = path.cloned();
         if self.limits.len() >= MOST && !self.limits.contains_key(&key) {
             self.limits.retain(|_, kills| kills.is_open || !kills.is_quiet_for(SPAN_NS, t_ns));
             if self.limits.len() >= MOST {
@@ -152,9 +148,10 @@ impl Cascades {
 
     /// Tells of the kill that was just counted, if it is not the first.
     pub fn tell(&mut self, model: &Model, oom: &Oom, place: &Place<'_>, ledger: &mut Ledger) {
-        let key = (oom.scope.kind as u8, place.root.cloned());
-        let Some(kills) =
-            self.limits.get_mut(&key).filter(|kills| kills.times.len() as f64 >= LEAST)
+        let Some(kills) = self
+            .limits
+            .get_mut(&place.root.cloned())
+            .filter(|kills| kills.times.len() as f64 >= LEAST)
         else {
             return;
         };
@@ -169,7 +166,7 @@ impl Cascades {
 
     /// Closes what is quiet.
     pub fn close(&mut self, now_ns: u64, ledger: &mut Ledger) {
-        for ((_, place), kills) in self.limits.iter_mut().filter(|(_, kills)| kills.is_open) {
+        for (place, kills) in self.limits.iter_mut().filter(|(_, kills)| kills.is_open) {
             let quiet_ns = kills.quiet_ns();
             if kills.is_quiet_for(quiet_ns, now_ns) {
                 kills.is_open = false;

@@ -17,8 +17,7 @@ fn kill(t_ns: u64) -> Kill {
 fn kills_within_ten_minutes_count_by_limit() {
     let mut cascades = Cascades::default();
     let web = memcg("/web", 256.0);
-    let mut count =
-        |scope: &OomScope, s: u64| cascades.count(scope, scope.cgroup.as_ref(), kill(s * S));
+    let mut count = |scope: &OomScope, s: u64| cascades.count(scope.cgroup.as_ref(), kill(s * S));
     assert_eq!(count(&web, 100), Cascade { number: 1, since_s: 0.0 });
     assert_eq!(count(&memcg("/db", 1.0), 101).number, 1);
     assert_eq!(count(&web, 130), Cascade { number: 2, since_s: 30.0 });
@@ -31,9 +30,9 @@ fn it_is_bounded() {
     let mut cascades = Cascades::default();
     for i in 0..5000 {
         let scope = memcg(&format!("/{i}"), 1.0);
-        cascades.count(&scope, scope.cgroup.as_ref(), kill(i * S));
+        cascades.count(scope.cgroup.as_ref(), kill(i * S));
         let same = memcg("/same", 1.0);
-        cascades.count(&same, same.cgroup.as_ref(), kill(1));
+        cascades.count(same.cgroup.as_ref(), kill(1));
     }
     assert!(cascades.limits.len() <= MOST);
     let kills = cascades.limits.values();

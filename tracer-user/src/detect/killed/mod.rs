@@ -147,10 +147,13 @@ impl KilledDetector {
         {
             return;
         }
+        let by = ended.sent.as_ref().map(|sent| sent.by);
+        if by == Some(KilledBy::FpmTimeout) && !sender::is_timeout(process, ended.signal) {
+            return;
+        }
         let finding = said::finding(model, process, &ended);
         let Some(sent) = ended.sent else { return ledger.happened(finding) };
         let due_ns = match sent.by {
-            KilledBy::FpmTimeout if !sender::is_timeout(process, ended.signal) => return,
             KilledBy::FpmTimeout => sent.t_ns.saturating_add(STOP_NS),
             KilledBy::Kernel => t_ns.saturating_add(OOM_NS),
             _ => return ledger.happened(finding),

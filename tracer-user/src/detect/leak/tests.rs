@@ -77,6 +77,15 @@ fn giving_back_ends_it() {
 }
 
 #[test]
+fn a_leak_that_stops_is_over() {
+    let script = process(1000, |t| garbage(t) + 0.25 * t.min(300.0));
+    let news = script.news_of(FindingKind::Leak);
+    let states: Vec<_> = news.iter().map(|(_, finding)| finding.state).collect();
+    assert_eq!(states, [FindingState::Raised, FindingState::Closed]);
+    assert!(news[1].1.summary.starts_with("node (pid 1) has not leaked for "), "{:?}", news[1]);
+}
+
+#[test]
 fn a_buffer_pool_that_fits_is_filled_and_not_leaked() {
     let grow = |data: f64| {
         let mut script = Script::new();

@@ -6,14 +6,13 @@ use crate::detect::attribution::Attribution;
 use crate::event::{Oom, Verdict};
 use crate::model::Model;
 
-pub(in crate::detect) fn account(model: &Model, verdict: &Verdict) -> Account {
+pub(in crate::detect) fn account(model: &Model, t_ns: u64, verdict: &Verdict) -> Account {
     let oom = Oom {
         scope: verdict.limit.clone(),
         trigger: verdict.trigger.clone(),
         victims: verdict.victims.clone(),
     };
     let place = Place::of(model, &oom);
-    let t_ns = model.now_ns();
     let attribution = Attribution::new(model, &oom, place.root.as_deref(), t_ns);
     let rise = verdict.limit_rise_bytes.map_or(f64::NAN, |bytes| bytes as f64);
     let rise = Number { value: rise, ..Number::bytes("the limit rose in the last minute, net", 0) };

@@ -1,10 +1,12 @@
 //! What would have prevented a kill, where the numbers tell.
 
+use std::sync::Arc;
+
 use super::Place;
 use crate::detect::attribution::Cause;
 use crate::detect::sentence::{name, named};
-use crate::event::{Culprit, Oom, ProcessKey};
-use crate::model::{Model, Pool, Process, is_below};
+use crate::event::{Culprit, Oom};
+use crate::model::{Model, Pool, Process};
 use crate::text::bytes;
 
 /// What fits leaves this part of a limit free.
@@ -16,8 +18,8 @@ const LEAST_MEMORY_LIMIT: u64 = 16 << 20;
 pub(super) fn of(model: &Model, oom: &Oom, place: &Place, cause: &Cause) -> Option<String> {
     match cause {
         Cause::Process(culprit) => process(model, oom, place, culprit),
-        Cause::Pool { pool, .. } => {
-            let pool = model.pools().find(|candidate| candidate.name == pool)?;
+        Cause::Pool { pool, master_tgid, .. } => {
+            let pool = find(model, pool, *master_tgid)?;
             let facts = Facts::of(model, oom, place, &pool)?;
             let fit = facts.room_bytes / (facts.pool_bytes / facts.workers).max(1);
             (fit < facts.workers && fit > 0)
@@ -44,9 +46,10 @@ pub(super) fn of(model: &Model, oom: &Oom, place: &Place, cause: &Cause) -> Opti
 }
 
 fn process(model: &Model, oom: &Oom, place: &Place, culprit: &Culprit) -> Option<String> {
-    let key = ProcessKey { tgid: culprit.tgid, start_ns: culprit.start_ns };
-    let process = model.living_or_exited(&key)?;
-    if let Some(pool) = model.pools().find(|pool| culprit.pool.as_ref() == Some(pool.name)) {
+    let process = model.living_or_exited(&culprit.key())?;
+    let php = process.php.as_ref();
+    let pool = php.and_then(|php| find(model, php.pool.as_ref()?, php.master_tgid));
+    if let Some(pool) = pool {
         let facts = Facts::of(model, oom, place, &pool)?;
         let each = facts.room_bytes / facts.workers;
         let is_kept = process.memory_limit().is_some_and(|limit| limit.limit_bytes <= each);
@@ -61,7 +64,7 @@ fn process(model: &Model, oom: &Oom, place: &Place, culprit: &Culprit) -> Option
             name(pool.name),
         ));
     }
-    let harmed = oom.victims.iter().any(|victim| victim.key() != key);
+    let harmed = oom.victims.iter().any(|victim| victim.key() != culprit.key());
     let comm = name(&culprit.comm);
     Some(match harmed {
         true => format!("give {comm} a limit of its own, so that it takes nobody else down"),
@@ -83,7 +86,9 @@ impl Facts {
         let sum = |sum: u64, process: &Process| sum.saturating_add(process.private_bytes());
         let pool_bytes = pool.workers().fold(0, sum);
         let is_other = |process: &&Process| {
-            process.php.as_ref().is_none_or(|php| php.pool.as_ref() != Some(pool.name))
+            process.php.as_ref().is_none_or(|php| {
+                (php.pool.as_ref(), php.master_tgid) != (Some(pool.name), pool.master_tgid)
+            })
         };
         let others_bytes = members(model, place).filter(is_other).fold(0, sum);
         let usable = (limit_bytes as f64 * (1.0 - FREE)) as u64;
@@ -93,12 +98,13 @@ impl Facts {
     }
 }
 
-fn members<'a>(model: &'a Model, place: &Place) -> impl Iterator<Item = &'a Process> {
-    let root = place.root.clone();
-    model.processes().filter(move |process| match &root {
-        Some(root) => process.cgroup.as_ref().is_some_and(|path| is_below(path, root)),
-        None => true,
-    })
+/// Pools of two masters may have one name.
+fn find<'a>(model: &'a Model, name: &Arc<str>, master_tgid: Option<u32>) -> Option<Pool<'a>> {
+    model.pools().find(|pool| (pool.name, pool.master_tgid) == (name, master_tgid))
+}
+
+fn members<'a>(model: &'a Model, place: &'a Place) -> impl Iterator<Item = &'a Process> {
+    model.processes().filter(|process| process.is_in(place.root.as_deref()))
 }
 
 /// To whole MiB.

@@ -354,3 +354,20 @@ fn what_was_lost_in_the_window_is_said() {
     assert_eq!((verdict.lost_records, verdict.watched_s), (0, None));
     assert!(!finding.summary.contains("lost") && !finding.summary.contains("began"));
 }
+
+#[test]
+fn pools_of_one_name_are_told_apart_by_their_master() {
+    let mut script = leak();
+    for tgid in 20..40 {
+        script.worker_of(tgid, "www", "/web/other", 950);
+        script.size(tgid, 1.0);
+    }
+    let victim = script.victim(1, "mariadbd", "/web/db", 100.0);
+    let finding = script.oom(memcg("/web", 256.0), 3, vec![victim]);
+    assert_eq!(culprit(&finding), Some(2));
+    // 90 % of 256 MiB, less 100 of the database and 20 of the other pool, for two workers.
+    let advice = evidence(&finding).advice.as_deref();
+    let expected =
+        "a memory_limit of at most 55.0 MiB keeps the 2 workers of pool www below the limit";
+    assert_eq!(advice, Some(expected));
+}

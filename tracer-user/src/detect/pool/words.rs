@@ -2,7 +2,7 @@
 
 use super::judge::{Facts, Judgement};
 use crate::detect::{sentence, work};
-use crate::event::{Diagnosis, ScopeKind};
+use crate::event::Diagnosis;
 use crate::text::bytes;
 
 /// The sentence.
@@ -88,9 +88,9 @@ fn limit(facts: &Facts<'_>) -> String {
 
 /// `the 16.0 GiB limit of /web`.
 fn name_of(facts: &Facts<'_>) -> String {
-    let size = bytes(facts.limit.bytes);
-    match (facts.limit.kind, &facts.limit.path) {
-        (ScopeKind::Memcg, Some(path)) => format!("the {size} limit of {}", sentence::name(path)),
-        _ => format!("the host's {size}"),
+    let limit = &facts.limit;
+    match &limit.path {
+        Some(path) => sentence::limit(limit.setting, limit.bytes, path),
+        None => format!("the host's {}", bytes(limit.bytes)),
     }
 }

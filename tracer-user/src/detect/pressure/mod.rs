@@ -87,7 +87,7 @@ impl PressureDetector {
                 let severity = severity.max(open.severity);
                 ledger.update(&topic, said::finding(model, strain, form, severity));
             }
-            Some(open) if severity <= open.severity => {}
+            _ if !ledger.is_news(&topic, severity) => {}
             _ => ledger.hold(topic, said::finding(model, strain, form, severity)),
         }
         known.told = Some(form);
@@ -97,7 +97,7 @@ impl PressureDetector {
     fn close(&mut self, model: &Model, now_ns: u64, ledger: &mut Ledger) {
         self.known.retain(|path, known| {
             let is_gone = path.as_ref().is_some_and(|path| model.cgroup(path).is_none());
-            let strain = path.as_ref().and_then(|path| model.strain(path));
+            let strain = model.strain(path.as_deref());
             // Nobody waits there any more; the host is always judged.
             if strain.is_none() && path.is_some() {
                 known.strained_ns = None;
@@ -123,7 +123,7 @@ impl Detector for PressureDetector {
         match &at.event {
             // Nothing else may happen there any more.
             Event::Cgroup(state) if state.events.is_some_and(|events| events.under_oom) => {
-                if let Some(strain) = model.strain(&state.path) {
+                if let Some(strain) = model.strain(Some(&state.path)) {
                     self.judge(model, &strain, ledger);
                 }
             }
@@ -200,11 +200,9 @@ fn severity(strain: &Strain<'_>) -> Severity {
 
 /// The rules of a finding that was told just now.
 pub(super) fn account(model: &Model, evidence: &LostWork) -> Account {
-    let strain = match &evidence.limit.path {
-        Some(path) => model.strain(path),
-        None => model.strains().find(|strain| strain.path.is_none()),
+    let Some(strain) = model.strain(evidence.limit.path.as_deref()) else {
+        return Account::default();
     };
-    let Some(strain) = strain else { return Account::default() };
     if strain.is_hung {
         let therefore = "its tasks hang: that is said at once".to_owned();
         return Account { therefore: Some(therefore), ..Account::default() };

@@ -26,16 +26,11 @@ pub(super) fn runaway(
     let limit = match (scope.path, scope.setting) {
         (None, _) => "uses up the memory of the host".to_owned(),
         (Some(path), setting) => {
-            let (size, path) = (text::bytes(scope.limit_bytes), sentence::name(path));
-            match setting {
-                LimitSetting::Max => format!("reaches the {size} limit of {path}"),
-                LimitSetting::High => {
-                    format!("reaches memory.high ({size}) of {path}, where it is slowed down,")
-                }
-                LimitSetting::MemoryAndSwap => {
-                    format!("reaches the {size} limit of memory and swap of {path}")
-                }
-            }
+            let slowed = match setting {
+                LimitSetting::High => ", where it is slowed down,",
+                LimitSetting::Max | LimitSetting::MemoryAndSwap => "",
+            };
+            format!("reaches {}{slowed}", sentence::limit(setting, scope.limit_bytes, path))
         }
     };
     let others = if share < 0.9 {
@@ -66,7 +61,7 @@ pub(super) fn runaway(
             text::bytes(evidence.rate_bytes_per_s as u64),
             text::bytes(evidence.used_bytes),
             text::seconds(danger.eta_s),
-            range(danger.eta_range_s()),
+            range((evidence.eta_soonest_s, evidence.eta_latest_s)),
             work::sentence(&evidence),
             bystander(process, evidence.next_victim.as_ref()),
             certainty(&evidence),
