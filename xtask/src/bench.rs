@@ -41,12 +41,10 @@ pub fn execute(
             Which::Overhead => debian::ensure(&PACKAGES, "bench overhead")?,
             Which::Scenarios => {
                 debian::ensure(&ACTORS, "bench scenarios")?;
-                // The hog is a program of its own.
-                let mut hog =
-                    workspace.cargo(["build", "--release", "--package", "tests", "--bin", "hog"]);
-                exec(hog.arg("--target-dir").arg(&workspace.target), Output::Shown)?;
+                build_hog(workspace)?;
             }
-            Which::Scale | Which::Latency => {}
+            Which::Latency => build_hog(workspace)?,
+            Which::Scale => {}
         }
         run(workspace, one.program(), args)?;
     }
@@ -62,6 +60,12 @@ impl Which {
             Self::Latency => "bench_latency",
         }
     }
+}
+
+/// The hog is a program of its own.
+fn build_hog(workspace: &Workspace) -> anyhow::Result<()> {
+    let mut hog = workspace.cargo(["build", "--release", "--package", "tests", "--bin", "hog"]);
+    exec(hog.arg("--target-dir").arg(&workspace.target), Output::Shown).map(drop)
 }
 
 fn run(workspace: &Workspace, name: &str, args: &[OsString]) -> anyhow::Result<()> {
