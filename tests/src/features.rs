@@ -7,6 +7,8 @@ use std::io::Write;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
+use serde::de::Error;
+use serde::{Deserialize, Deserializer};
 
 use crate::bpf;
 use crate::cgroup::{self, Version};
@@ -96,20 +98,24 @@ features! {
     Mariadb = "mariadb", Path::new("/usr/sbin/mariadbd").exists();
     /// redis-server is installed.
     Redis = "redis", Path::new("/usr/bin/redis-server").exists();
-    /// oom_score_adj may be lowered (CAP_SYS_RESOURCE).
-    SysResource = "sys-resource", has_sys_resource();
     /// The kernel can be told which process id comes next.
     LastPid = "last-pid", Path::new("/proc/sys/kernel/ns_last_pid").exists();
     /// The FastCGI client cgi-fcgi is installed.
     CgiFcgi = "cgi-fcgi", Path::new("/usr/bin/cgi-fcgi").exists();
 }
 
-/// CAP_SYS_RESOURCE is bit 24 of the effective set.
-fn has_sys_resource() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let set = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    set.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok())
-        .is_some_and(|set| set >> 24 & 1 == 1)
+impl Feature {
+    /// The one of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|feature| feature.name() == name)
+    }
+}
+
+impl<'de> Deserialize<'de> for Feature {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        Self::named(&name).ok_or_else(|| D::Error::custom(format!("no feature is called {name}")))
+    }
 }
 
 /// Returns from a test that needs features which this machine lacks: `needs!(Btf, Swap);`.
@@ -154,8 +160,7 @@ fn skipped(missing: &[Feature], lacks: Option<&[Feature]>) -> Result<Option<Stri
 fn recorded(text: &str) -> Result<Vec<Feature>> {
     let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
     let feature = |name: &str| {
-        let known = Feature::ALL.iter().find(|feature| feature.name() == name);
-        known.copied().with_context(|| format!("{LACKS}: no feature is called {name}"))
+        Feature::named(name).with_context(|| format!("{LACKS}: no feature is called {name}"))
     };
     names.map(feature).collect()
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, ensure};
 use serde::Deserialize;
 
 use super::truth::Truth;
@@ -30,9 +30,9 @@ pub struct Scenario {
     pub about: String,
     /// Which half it belongs to.
     pub half: Half,
-    /// Names of features of the machine, as [`Feature::name`] has them.
+    /// Features of the machine, by [`Feature::name`].
     #[serde(default)]
-    pub needs: Vec<String>,
+    pub needs: Vec<Feature>,
     /// Length of the timeline, s.
     pub seconds: f64,
     /// When the recorder is started, s; None = before everything but early actors.
@@ -224,33 +224,17 @@ impl Scenario {
     }
 
     /// Features that it needs and this machine lacks.
-    pub fn lacks(&self) -> Result<Vec<&'static str>> {
-        let mut lacks = Vec::new();
-        for name in &self.needs {
-            let feature = feature(name)?;
-            if !feature.is_here() {
-                lacks.push(feature.name());
-            }
-        }
-        Ok(lacks)
-    }
-
-    /// The step called `name`.
-    pub fn step_at(&self, name: &str) -> Option<f64> {
-        self.step.iter().find(|step| step.name.as_deref() == Some(name)).map(|step| step.at)
+    pub fn lacks(&self) -> Vec<&'static str> {
+        let missing = self.needs.iter().filter(|feature| !feature.is_here());
+        missing.map(|feature| feature.name()).collect()
     }
 
     fn check(&self) -> Result<()> {
-        self.needs.iter().try_for_each(|name| feature(name).map(drop))?;
         let cgroup = |name: &str| self.cgroup.iter().any(|cgroup| cgroup.name == name);
         for actor in &self.actor {
             ensure!(cgroup(&actor.cgroup), "{}: no cgroup {}", actor.name, actor.cgroup);
         }
-        ensure!(
-            self.truth.limit == "host" || cgroup(&self.truth.limit),
-            "no cgroup {}",
-            self.truth.limit
-        );
+        ensure!(cgroup(&self.truth.limit), "no cgroup {}", self.truth.limit);
         let mut names: Vec<&str> = self.actor.iter().map(|actor| &*actor.name).collect();
         for step in &self.step {
             ensure!(step.at <= self.seconds, "a step at {} s of {} s", step.at, self.seconds);
@@ -275,13 +259,6 @@ pub fn all(folder: &Path) -> Result<Vec<Scenario>> {
     paths.retain(|path| path.extension().is_some_and(|name| name == "toml"));
     paths.sort();
     paths.iter().map(|path| Scenario::read(path)).collect()
-}
-
-fn feature(name: &str) -> Result<Feature> {
-    match Feature::ALL.iter().find(|feature| feature.name() == name) {
-        Some(feature) => Ok(*feature),
-        None => bail!("no feature is called {name}"),
-    }
 }
 
 /// Where the scenarios are: `$RAMPAGE_SCENARIOS`, or `scenarios` beside the tests.

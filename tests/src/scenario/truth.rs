@@ -19,7 +19,7 @@ pub struct Truth {
     pub named: bool,
     /// When the harmful growth begins: s on the timeline, or the name of a step.
     pub onset: Option<Moment>,
-    /// Cgroup whose limit is meant, or `host`.
+    /// Cgroup whose limit is meant.
     pub limit: String,
     /// Whom a verdict may blame, `none` among them; None = the culprit, or `none` without one.
     pub verdict: Option<Vec<String>>,

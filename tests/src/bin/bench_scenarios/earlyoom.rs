@@ -23,7 +23,7 @@ impl EarlyOom {
     pub fn start() -> Result<Self> {
         let alarms = Arc::new(Mutex::new(Vec::new()));
         if !std::path::Path::new(BINARY).exists() {
-            eprintln!("{BINARY} is missing: its column stays empty");
+            eprintln!("{BINARY} is missing: its column is that of a program that names nobody");
             return Ok(Self { child: None, alarms });
         }
         let mut command = Command::new(BINARY);
@@ -41,11 +41,6 @@ impl EarlyOom {
             }
         });
         Ok(Self { child: Some(child), alarms })
-    }
-
-    /// Whether it runs.
-    pub fn runs(&self) -> bool {
-        self.child.is_some()
     }
 
     /// Whom it would have killed in a span of time, CLOCK_BOOTTIME ns.

@@ -103,16 +103,10 @@ pub fn all(scenarios: &[Scenario], options: &Options, earlyoom: &EarlyOom) -> Re
 
 fn one(scenario: &Scenario, round: usize, options: &Options, earlyoom: &EarlyOom) -> Row {
     let mut row = Row::new(scenario, round);
-    match scenario.lacks() {
-        Ok(lacks) if lacks.is_empty() => {}
-        Ok(lacks) => {
-            row.skipped = Some(lacks.join(", "));
-            return row;
-        }
-        Err(error) => {
-            row.error = Some(format!("{error:#}"));
-            return row;
-        }
+    let lacks = scenario.lacks();
+    if !lacks.is_empty() {
+        row.skipped = Some(lacks.join(", "));
+        return row;
     }
     for attempt in 1..=TRIES {
         if let Err(error) = play(scenario, options, earlyoom, &mut row) {
@@ -138,14 +132,11 @@ fn play(scenario: &Scenario, options: &Options, earlyoom: &EarlyOom, row: &mut R
         score.failures.push(format!("a replay says otherwise: {difference}"));
     }
     let end_ns = samples.last().map_or(facts.harm_ns, |sample| sample.t_ns);
-    let mut alarms = [
+    let alarms = [
         earlyoom.between(facts.start_ns, end_ns),
         others::threshold(samples),
         others::polling(samples),
     ];
-    if !earlyoom.runs() {
-        alarms[0].clear();
-    }
     row.others = alarms.map(|alarms| others::judge(&scenario.truth, facts, &alarms));
     let is_bad = !score.is_ok();
     row.score = Some(score);
