@@ -10,6 +10,7 @@ use rampage::event::{
     Cgroup, Event, Evidence, Exit, Finding, FindingKind, FindingState, Growth, Header, Oom,
     Process, ProcessCause, Runaway, Stall, Verdict, Victim,
 };
+use rampage::model::is_below;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -48,10 +49,8 @@ impl Line {
 
 /// Whether the cgroup of a victim is `path` or below it.
 pub fn any_in(victims: &[Victim], path: &str) -> bool {
-    victims.iter().any(|victim| {
-        let rest = victim.cgroup.as_deref().and_then(|cgroup| cgroup.strip_prefix(path));
-        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    })
+    let is_in = |cgroup: &str| is_below(cgroup, path);
+    victims.iter().any(|victim| victim.cgroup.as_deref().is_some_and(is_in))
 }
 
 /// All lines so far.

@@ -3,7 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use rampage::event::{Event, ProcessKey};
+use rampage::event::{Event, Oom, ProcessKey};
+use rampage::model::is_below;
 use serde::{Deserialize, Serialize};
 
 use super::cast::Cast;
@@ -42,11 +43,24 @@ pub struct Killed {
 impl Facts {
     /// Whether a path is one of the scenario's cgroups, or below.
     pub fn is_ours(&self, path: &str) -> bool {
-        self.cgroups.values().any(|cgroup| {
-            let rest = path.strip_prefix(&**cgroup);
-            rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
+        self.cgroups.values().any(|cgroup| is_below(path, cgroup))
     }
+
+    /// Time from onset to harm; None = no harmful growth.
+    pub fn possible_ns(&self) -> Option<u64> {
+        self.onset_ns.map(|onset_ns| self.harm_ns.saturating_sub(onset_ns))
+    }
+
+    /// Time from `t_ns` to the harm, as a share of what was possible.
+    pub fn lead_share(&self, t_ns: u64) -> Option<f64> {
+        let possible_ns = self.possible_ns()?.max(1);
+        Some((self.harm_ns.saturating_sub(t_ns) as f64 / possible_ns as f64).min(1.0))
+    }
+}
+
+/// Whether one of the victims was in one of these cgroups, or below.
+pub(super) fn hits(oom: &Oom, cgroups: &BTreeMap<String, String>) -> bool {
+    cgroups.values().any(|path| any_in(&oom.victims, path))
 }
 
 /// Who of the cast was killed, in order, and how often the OOM killer came.
@@ -59,7 +73,7 @@ pub fn killed(
     let mut ooms = 0;
     for line in &trace.lines {
         match &line.event {
-            Event::Oom(oom) if cgroups.values().any(|path| any_in(&oom.victims, path)) => {
+            Event::Oom(oom) if hits(oom, cgroups) => {
                 ooms += 1;
                 let victims = oom.victims.iter().map(|victim| Killed {
                     key: victim.key(),

@@ -89,12 +89,10 @@ pub fn judge(truth: &Truth, facts: &Facts, alarms: &[Alarm]) -> Other {
     wrong.sort_unstable();
     wrong.dedup();
     let mut other = Other { false_alarms: wrong.len(), ..Other::default() };
-    if let Some(onset_ns) = facts.onset_ns.filter(|_| !truth.culprit.is_empty() && truth.named) {
+    if facts.onset_ns.is_some() && !truth.culprit.is_empty() && truth.named {
         let first = before().find(|alarm| is_culprit(alarm.tgid));
         other.named = Some(first.is_some());
-        let possible_ns = facts.harm_ns.saturating_sub(onset_ns).max(1);
-        let share = |alarm: &Alarm| (facts.harm_ns - alarm.t_ns) as f64 / possible_ns as f64;
-        other.lead_share = Some(first.map_or(0.0, share).min(1.0));
+        other.lead_share = first.map_or(Some(0.0), |alarm| facts.lead_share(alarm.t_ns));
     }
     other
 }

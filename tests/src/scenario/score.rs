@@ -123,18 +123,15 @@ impl Judge<'_> {
     }
 
     fn naming(&self, said: &[&Said], score: &mut Score) {
-        let Some(onset_ns) = self.facts.onset_ns.filter(|_| !self.truth.culprit.is_empty()) else {
-            return;
-        };
+        let possible_ns = self.facts.possible_ns().filter(|_| !self.truth.culprit.is_empty());
+        let Some(possible_ns) = possible_ns else { return };
         let harm_ns = self.facts.harm_ns;
-        let possible_ns = harm_ns.saturating_sub(onset_ns);
         score.possible_s = Some(possible_ns as f64 / 1e9);
         let right = |said: &&&Said| said.is_alarm() && said.holds() && self.is_right(said);
         let first = said.iter().find(right).map(|said| said.t_ns);
         if let Some(first_ns) = first.filter(|ns| *ns < harm_ns) {
-            let lead_ns = harm_ns - first_ns;
-            score.lead_s = Some(lead_ns as f64 / 1e9);
-            score.lead_share = Some((lead_ns as f64 / possible_ns.max(1) as f64).min(1.0));
+            score.lead_s = Some((harm_ns - first_ns) as f64 / 1e9);
+            score.lead_share = self.facts.lead_share(first_ns);
         }
         if !self.truth.named || possible_ns < TOO_SHORT_NS {
             return;

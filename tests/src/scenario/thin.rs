@@ -2,10 +2,11 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use rampage::event::{Event, ProcessKey};
+use rampage::event::{Event, Party, ProcessKey};
+use rampage::model::is_below;
 
-use super::facts::Facts;
-use crate::trace::{Line, Trace, any_in};
+use super::facts::{self, Facts};
+use crate::trace::{Line, Trace};
 
 /// The lines to be kept: header, ticks, losses, the host, the scenario's cgroups and processes, and
 /// what stands above these. Findings are left out, a replay makes them anew.
@@ -15,10 +16,9 @@ pub fn thin<'a>(trace: &'a Trace, facts: &Facts) -> Vec<&'a Line> {
 }
 
 fn is_kept(event: &Event, kept: &BTreeSet<ProcessKey>, facts: &Facts) -> bool {
-    let has = |tgid: u32, start_ns: u64| kept.contains(&ProcessKey { tgid, start_ns });
     match event {
         Event::Header(_) | Event::Tick(_) | Event::Lost(_) | Event::End(_) => true,
-        Event::Process(process) => has(process.tgid, process.start_ns),
+        Event::Process(process) => kept.contains(&process.key()),
         Event::Growth(growth) => kept.contains(&growth.key()),
         Event::Php(look) => kept.contains(&look.key()),
         Event::PhpGrowth(growth) => kept.contains(&growth.key()),
@@ -29,21 +29,15 @@ fn is_kept(event: &Event, kept: &BTreeSet<ProcessKey>, facts: &Facts) -> bool {
         Event::Cgroup(cgroup) => is_near(&cgroup.path, facts),
         Event::CgroupGone(gone) => is_near(&gone.path, facts),
         Event::Pressure(pressure) => &*pressure.scope == "host" || is_near(&pressure.scope, facts),
-        Event::Signal(signal) => has(signal.target.tgid, signal.target.start_ns),
-        Event::Oom(oom) => facts.cgroups.values().any(|path| any_in(&oom.victims, path)),
+        Event::Signal(signal) => kept.contains(&key(&signal.target)),
+        Event::Oom(oom) => facts::hits(oom, &facts.cgroups),
         Event::Finding(_) | Event::Unknown => false,
     }
 }
 
 /// One of ours, below one, or above one.
 fn is_near(path: &str, facts: &Facts) -> bool {
-    let below = |inner: &str, outer: &str| {
-        outer == "/"
-            || inner
-                .strip_prefix(outer)
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    facts.is_ours(path) || facts.cgroups.values().any(|ours| below(ours, path))
+    facts.is_ours(path) || facts.cgroups.values().any(|ours| is_below(ours, path))
 }
 
 /// The cast, whoever else was in the cgroups, who signalled them, and the parents of all.
@@ -64,12 +58,8 @@ fn processes(trace: &Trace, facts: &Facts) -> BTreeSet<ProcessKey> {
             Event::CgroupMove(moved) if facts.is_ours(&moved.to) => {
                 kept.insert(moved.key());
             }
-            Event::Signal(signal) => {
-                let [sender, target] = [&signal.sender, &signal.target]
-                    .map(|party| ProcessKey { tgid: party.tgid, start_ns: party.start_ns });
-                if kept.contains(&target) {
-                    kept.insert(sender);
-                }
+            Event::Signal(signal) if kept.contains(&key(&signal.target)) => {
+                kept.insert(key(&signal.sender));
             }
             _ => {}
         }
@@ -83,4 +73,8 @@ fn processes(trace: &Trace, facts: &Facts) -> BTreeSet<ProcessKey> {
         }
     }
     kept
+}
+
+fn key(party: &Party) -> ProcessKey {
+    ProcessKey { tgid: party.tgid, start_ns: party.start_ns }
 }
