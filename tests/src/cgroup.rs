@@ -120,12 +120,12 @@ impl MemoryCgroup {
         write(&self.folder.join("memory.swappiness"), &swappiness.to_string())
     }
 
-    /// Lets tasks hang at the limit instead of killing one, or not; v1 only.
-    pub fn set_oom_disabled(&self, disabled: bool) -> Result<()> {
+    /// Lets tasks hang at the limit instead of killing one; v1 only.
+    pub fn set_oom_disabled(&self) -> Result<()> {
         if self.version == Version::V2 {
             bail!("cgroup v2 cannot disable the OOM killer");
         }
-        write(&self.folder.join("memory.oom_control"), if disabled { "1" } else { "0" })
+        write(&self.folder.join("memory.oom_control"), "1")
     }
 
     /// Makes the OOM killer take all processes of this cgroup at once; v2 only.
@@ -180,15 +180,6 @@ impl MemoryCgroup {
         // SAFETY: the closure only calls write, which is allowed between fork and exec.
         unsafe { command.pre_exec(join) };
         Ok(())
-    }
-
-    /// Processes in it and below.
-    pub fn all_processes(&self) -> Result<Vec<u32>> {
-        let mut all = Vec::new();
-        for folder in subtree(&self.folder)? {
-            all.extend(processes(&folder)?);
-        }
-        Ok(all)
     }
 
     /// Processes in it now, without those below.

@@ -37,7 +37,7 @@ pub struct Setup {
     /// Whether opcache is on.
     pub opcache: bool,
     /// PHP's own limit.
-    pub memory_limit: &'static str,
+    pub memory_limit_mib: u32,
     /// In a pid namespace, as in a container: inside, its processes have other ids.
     pub pid_namespace: bool,
     /// The system's program is copied, so that no other process runs the same file.
@@ -53,7 +53,7 @@ impl Setup {
             release: None,
             manager,
             opcache: true,
-            memory_limit: "8192M",
+            memory_limit_mib: 8192,
             pid_namespace: false,
             copied: false,
             terminate_after_s: 0,
@@ -257,7 +257,7 @@ fn opcache(tree: &Path) -> Result<Option<String>> {
 
 fn config(folder: &Path, setup: &Setup) -> String {
     let folder = folder.display();
-    let (memory_limit, terminate_after_s) = (setup.memory_limit, setup.terminate_after_s);
+    let (memory_limit_mib, terminate_after_s) = (setup.memory_limit_mib, setup.terminate_after_s);
     let workers = match setup.manager {
         Manager::Static(count) => format!("pm = static\npm.max_children = {count}"),
         Manager::Dynamic(count) => format!(
@@ -269,7 +269,7 @@ fn config(folder: &Path, setup: &Setup) -> String {
         "[global]\nerror_log = {folder}/fpm.log\n\n[www]\nuser = root\ngroup = root\n\
          listen = {folder}/www.sock\n{workers}\nclear_env = yes\n\
          request_terminate_timeout = {terminate_after_s}\n\
-         php_admin_value[memory_limit] = {memory_limit}\nphp_admin_value[max_execution_time] = 0\n\
+         php_admin_value[memory_limit] = {memory_limit_mib}M\nphp_admin_value[max_execution_time] = 0\n\
          php_admin_value[output_buffering] = 0\n"
     )
 }

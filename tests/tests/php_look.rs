@@ -32,7 +32,7 @@ fn ends(tgid: u32) {
 fn idle_workers_and_finished_requests_have_no_uri() -> Result<()> {
     for release in [None, Some(debian_php::PHP_7_4), Some(debian_php::PHP_8_4)] {
         let cgroup = MemoryCgroup::new("look", LIMIT_BYTES)?;
-        let setup = Setup { release, memory_limit: "64M", ..Setup::system(Manager::Static(1)) };
+        let setup = Setup { release, memory_limit_mib: 64, ..Setup::system(Manager::Static(1)) };
         let fpm = PhpFpm::start_as(&cgroup, &setup)?;
         let worker = fpm.workers()?[0];
         let mut looker = Looker::new();

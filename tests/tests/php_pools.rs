@@ -168,7 +168,7 @@ fn shared_memory_is_no_problem() -> Result<()> {
 fn a_worker_that_php_stops_first_is_no_runaway() -> Result<()> {
     needs!(Btf, PhpFpm);
     let cgroup = MemoryCgroup::new("pool", LIMIT_BYTES)?;
-    let setup = Setup { memory_limit: "96M", ..Setup::system(Manager::Static(2)) };
+    let setup = Setup { memory_limit_mib: 96, ..Setup::system(Manager::Static(2)) };
     let fpm = PhpFpm::start_as(&cgroup, &setup)?;
     let tracer = Tracer::watch("")?;
     let (request, worker) = fpm.ask_for_worker("GET", b"/export/7", "function.php")?;

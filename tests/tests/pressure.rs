@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use rampage::event::{
     Event, Evidence, Finding, FindingKind, FindingState, LostForm, LostWork, Severity,
 };
-use tests::cgroup::{self, MemoryCgroup, Version};
+use tests::cgroup::MemoryCgroup;
 use tests::hog::Hog;
 use tests::needs;
 use tests::trace::Trace;
@@ -51,10 +51,9 @@ fn closes(tracer: &Tracer, path: &str) -> Result<()> {
 #[test]
 fn tasks_that_hang_are_told_of_and_when_they_go_on() -> Result<()> {
     needs!(Btf, CgroupV1);
-    ensure!(cgroup::version() == Some(Version::V1), "cgroup v2 cannot disable its OOM killer");
     let cgroup = MemoryCgroup::new("hang", 64 * MIB)?;
     let path = cgroup.path();
-    fs::write(cgroup.folder().join("memory.oom_control"), "1").context("oom_kill_disable")?;
+    cgroup.set_oom_disabled()?;
     let tracer = Tracer::watch("")?;
     let hog = Hog::spawn(&cgroup, "comm:hanging anon:80:100 hold")?;
     tracer.wait_for("a finding", SOON, |line| lost(&line.event, &path).is_some())?;

@@ -123,8 +123,7 @@ fn setup(fpm: &FpmSpec) -> Setup {
         if fpm.dynamic { Manager::Dynamic(fpm.workers) } else { Manager::Static(fpm.workers) };
     let mut setup = Setup::system(manager);
     if let Some(mib) = fpm.memory_limit_mib {
-        // A few bytes for each php-fpm that is started; they live as long as the runner.
-        setup.memory_limit = format!("{mib}M").leak();
+        setup.memory_limit_mib = mib;
     }
     setup.terminate_after_s = fpm.terminate_after_s;
     setup

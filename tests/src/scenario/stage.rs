@@ -15,6 +15,12 @@ use crate::{binary, hog, proc};
 #[derive(Debug)]
 pub struct Cgroups(Vec<(String, MemoryCgroup)>);
 
+impl Cgroups {
+    fn get(&self, name: &str) -> Option<&MemoryCgroup> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, cgroup)| cgroup)
+    }
+}
+
 impl Drop for Cgroups {
     fn drop(&mut self) {
         for (_, cgroup) in &self.0 {
@@ -109,8 +115,7 @@ impl Stage {
 
     /// A cgroup.
     pub fn cgroup(&self, name: &str) -> Result<&MemoryCgroup> {
-        let found = self.cgroups.0.iter().find(|(known, _)| known == name);
-        found.map(|(_, cgroup)| cgroup).with_context(|| format!("no cgroup {name}"))
+        self.cgroups.get(name).with_context(|| format!("no cgroup {name}"))
     }
 
     /// All cgroups.
@@ -169,8 +174,7 @@ fn make(spec: &CgroupSpec, made: &Cgroups) -> Result<MemoryCgroup> {
     let bytes = spec.limit_mib.map(|mib| mib << 20);
     let cgroup = match &spec.parent {
         Some(parent) => {
-            let parent = made.0.iter().find(|(name, _)| name == parent);
-            let (_, parent) = parent.context("parents come first")?;
+            let parent = made.get(parent).context("parents come first")?;
             let cgroup = parent.child(&spec.name)?;
             if let Some(bytes) = bytes {
                 cgroup.set_limit(bytes)?;
@@ -189,7 +193,7 @@ fn make(spec: &CgroupSpec, made: &Cgroups) -> Result<MemoryCgroup> {
         cgroup.set_oom_group()?;
     }
     if spec.oom_disabled {
-        cgroup.set_oom_disabled(true)?;
+        cgroup.set_oom_disabled()?;
     }
     Ok(cgroup)
 }

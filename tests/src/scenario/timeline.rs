@@ -44,25 +44,25 @@ pub fn play(
         let due = started + Duration::from_secs_f64(second);
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
     };
-    for at in order {
-        let step = &scenario.step[at];
+    // Starts a late recorder that is due by `until`, s.
+    let mut record_by = |until: f64| -> Result<()> {
         if let Some(second) = scenario.tracer_at
-            && second <= step.at
+            && second <= until
             && recorder.tracer.is_none()
         {
             wait(second);
             recorder.start(path)?;
         }
+        Ok(())
+    };
+    for at in order {
+        let step = &scenario.step[at];
+        record_by(step.at)?;
         wait(step.at);
         moments[at] = clock::boot_ns();
         act(scenario, stage, &step.action).with_context(|| format!("the step at {} s", step.at))?;
     }
-    if let Some(second) = scenario.tracer_at
-        && recorder.tracer.is_none()
-    {
-        wait(second);
-        recorder.start(path)?;
-    }
+    record_by(f64::INFINITY)?;
     wait(scenario.seconds);
     Ok(moments)
 }
