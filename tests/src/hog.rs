@@ -152,6 +152,14 @@ impl Drop for Hog {
     }
 }
 
+/// Processes that grow beyond the limit of `cgroup`, one after the other, `times` times. Its report
+/// `repeat` says that all were killed.
+pub fn leak(cgroup: &MemoryCgroup, times: u32, limit_mib: u64, mib_per_s: u64) -> Result<Hog> {
+    let mib = limit_mib * 2;
+    let leaker = format!("comm:leaker adj:500 anon:{mib}:{mib_per_s} hold");
+    Hog::spawn(cgroup, &format!("comm:parent repeat:{times} {{ fork {{ {leaker} }} reap }} hold"))
+}
+
 /// A link to the hog called `name` in `folder`, for processes of another comm.
 pub fn link(folder: &Path, name: &str) -> Result<String> {
     let path = folder.join(name);

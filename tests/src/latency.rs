@@ -9,12 +9,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use rampage::event::{Event, Evidence, FindingState};
 
-use crate::cgroup::MemoryCgroup;
 use crate::clock;
-use crate::hog::Hog;
 use crate::marks::Mark;
 use crate::trace::Line;
 use crate::tracer::{self, Process};
@@ -82,7 +80,11 @@ impl Watched {
         self.process.signal(libc::SIGTERM);
         let status =
             clock::wait_for("rampage's end", END, || Ok(self.process.child.try_wait()?))?;
-        ensure!(status.success(), "rampage: {status}");
+        if !status.success() {
+            let mut said = String::new();
+            self.process.child.stderr.take().context("stderr")?.read_to_string(&mut said)?;
+            bail!("rampage: {status}: {said}");
+        }
         let Ok(kept) = self.reader.join() else { bail!("the reader panicked") };
         let mut from = 0;
         let mut arrived = Vec::with_capacity(kept.lines.len());
@@ -128,14 +130,6 @@ fn is(line: &[u8], kind: &str) -> bool {
     let head = &line[..line.len().min(TIMES + kind.len())];
     let word = format!("\"type\":\"{kind}\"");
     head.windows(word.len()).any(|window| window == word.as_bytes())
-}
-
-/// Processes that grow beyond the limit of `cgroup`, one after the other, `times` times. Its report
-/// `repeat` says that all were killed.
-pub fn leak(cgroup: &MemoryCgroup, times: u32, limit_mib: u64, mib_per_s: u64) -> Result<Hog> {
-    let mib = limit_mib * 2;
-    let leaker = format!("comm:leaker adj:500 anon:{mib}:{mib_per_s} hold");
-    Hog::spawn(cgroup, &format!("comm:parent repeat:{times} {{ fork {{ {leaker} }} reap }} hold"))
 }
 
 /// Latencies, ns, in order.

@@ -53,8 +53,7 @@ pub fn set_oom_score_adj(tgid: u32, adj: i32) -> Result<()> {
 /// Start of a process, CLOCK_BOOTTIME ns in ticks of 10 ms, and whether it has an address space (no
 /// kernel thread, no zombie); None = it is gone.
 pub fn start(tgid: u32) -> Option<(u64, bool)> {
-    let stat = fs::read_to_string(format!("/proc/{tgid}/stat")).ok()?;
-    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 2..)?.split(' ').collect();
+    let fields = stat_fields(tgid).ok()?;
     let ticks: u64 = fields.get(19)?.parse().ok()?;
     let size: u64 = fields.get(20)?.parse().ok()?;
     Some((ticks * 10_000_000, size > 0))
@@ -62,11 +61,18 @@ pub fn start(tgid: u32) -> Option<(u64, bool)> {
 
 /// Major faults of a process so far, all its threads together.
 pub fn major_faults(tgid: u32) -> Result<u64> {
+    let fields = stat_fields(tgid)?;
+    let field = fields.get(9).and_then(|field| field.parse().ok());
+    field.with_context(|| format!("no major faults in /proc/{tgid}/stat"))
+}
+
+/// Fields of /proc/PID/stat that follow the comm: the state is number 0.
+fn stat_fields(tgid: u32) -> Result<Vec<String>> {
     let path = format!("/proc/{tgid}/stat");
     let text = fs::read_to_string(&path).with_context(|| format!("reading {path}"))?;
     let rest = text.rfind(')').and_then(|at| text.get(at + 2..));
-    let field = rest.and_then(|rest| rest.split(' ').nth(9)?.parse().ok());
-    field.with_context(|| format!("no major faults in {path}"))
+    let rest = rest.with_context(|| format!("no fields after the comm in {path}"))?;
+    Ok(rest.split(' ').map(str::to_owned).collect())
 }
 
 /// Living processes with an address space: tgid → start, ns.

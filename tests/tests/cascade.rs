@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use rampage::event::{Event, Evidence, Finding, FindingKind, FindingState, Series, Severity};
 use tests::cgroup::MemoryCgroup;
-use tests::hog::Hog;
+use tests::hog::leak;
 use tests::needs;
 use tests::scene::Scene;
 
-const MIB: u64 = 1 << 20;
+const LIMIT_MIB: u64 = 64;
 const SOON: Duration = Duration::from_secs(60);
 
 /// What is said of cascades at the limit of `path`.
@@ -27,11 +27,10 @@ fn cascade<'a>(event: &'a Event, path: &str) -> Option<(&'a Finding, &'a Series)
 #[test]
 fn a_leak_that_comes_back() -> Result<()> {
     needs!(Btf);
-    let scene = Scene::with(MemoryCgroup::new("cascade", 64 * MIB)?)?;
+    let scene = Scene::with(MemoryCgroup::new("cascade", LIMIT_MIB << 20)?)?;
     let path = scene.cgroup.path();
     // One after the other, until there were three.
-    let script = "comm:parent repeat:3 { fork { comm:leaker adj:500 anon:128:60 hold } reap } hold";
-    let parent = Hog::spawn(&scene.cgroup, script)?;
+    let parent = leak(&scene.cgroup, 3, LIMIT_MIB, 60)?;
     scene.tracer.wait_for("the third kill", SOON, |line| {
         cascade(&line.event, &path).is_some_and(|(_, series)| series.number == 3)
     })?;

@@ -2,7 +2,6 @@
 //! takes too long, the OOM killer; and no word when a master stops or reloads.
 
 use std::os::unix::process::ExitStatusExt;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use tests::clock;
 use tests::hog::Hog;
 use tests::needs;
 use tests::php::{Manager, PhpFpm, Setup};
+use tests::proc;
 use tests::trace::Trace;
 use tests::tracer::{self, Tracer};
 
@@ -65,7 +65,7 @@ fn ended(end: impl FnOnce(u32) -> Result<()>) -> Result<(Killed, Severity)> {
     let trace = tracer.finish()?.trace;
     let (finding, killed) = of(&trace, hog.pid())?.context("nothing is said")?;
     assert!((80 * MIB..84 * MIB).contains(&killed.used_bytes), "{killed:?}");
-    let replayed = tracer::replay_findings(Path::new(&file))?;
+    let replayed = tracer::replay_findings(&file)?;
     assert_eq!(trace.findings_json(), replayed.iter().collect::<Vec<_>>(), "live and replay");
     Ok((killed.clone(), finding.severity))
 }
@@ -147,8 +147,7 @@ fn is_silent(signal_to_master: i32) -> Result<()> {
     tracer.settle()?;
     signal(fpm.master(), signal_to_master);
     clock::wait_for("the workers' end", SOON, || {
-        let gone = |tgid: &u32| !Path::new(&format!("/proc/{tgid}")).exists();
-        Ok(workers.iter().all(gone).then_some(()))
+        Ok(workers.iter().all(|tgid| proc::start(*tgid).is_none()).then_some(()))
     })?;
     drop(request);
     // Longer than it takes to tell a timeout.

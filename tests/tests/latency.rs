@@ -1,14 +1,13 @@
 //! A finding reaches its reader in time also while the whole machine thrashes, rampage in the midst
 //! of it: its own memory is locked, so that it waits for no page.
 
-use std::fs;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use tests::cgroup::MemoryCgroup;
 use tests::clock;
-use tests::hog::Hog;
-use tests::latency::{Latencies, Watched, leak};
+use tests::hog::{Hog, leak};
+use tests::latency::{Latencies, Watched};
 use tests::marks::Marks;
 use tests::needs;
 use tests::proc;
@@ -30,7 +29,7 @@ const MOST_MS: f64 = 1000.0;
 
 /// This test is to measure rampage, not its own page faults, and to outlive what it does.
 fn protect() -> Result<()> {
-    fs::write("/proc/self/oom_score_adj", "-1000").context("protecting the test")?;
+    proc::set_oom_score_adj(std::process::id(), -1000)?;
     // SAFETY: mlockall takes flags only.
     let locked = unsafe { libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE) };
     ensure!(locked == 0, "mlockall: {}", std::io::Error::last_os_error());

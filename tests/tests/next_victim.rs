@@ -32,12 +32,17 @@ fn filler(cgroup: &MemoryCgroup, held_mib: u64) -> Result<Hog> {
     Hog::spawn(cgroup, &format!("comm:filler wait anon:{mib}:60 hold"))
 }
 
-/// Fills the limit, and returns the trace of it.
-fn fill(scene: Scene, held_mib: u64) -> Result<(Trace, Hog)> {
-    let mut filler = filler(&scene.cgroup, held_mib)?;
+/// Lets `hog` fill the limit, until the verdict on the kill.
+fn fill(scene: &Scene, hog: &mut Hog) -> Result<()> {
     scene.tracer.settle()?;
-    filler.go()?;
-    scene.wait_for_verdict()?;
+    hog.go()?;
+    scene.wait_for_verdict()
+}
+
+/// Fills the limit with a filler, and returns the trace of it.
+fn filled(scene: Scene, held_mib: u64) -> Result<(Trace, Hog)> {
+    let mut filler = filler(&scene.cgroup, held_mib)?;
+    fill(&scene, &mut filler)?;
     Ok((scene.finish()?, filler))
 }
 
@@ -88,7 +93,7 @@ fn the_largest() -> Result<()> {
     let _small = holding(&cgroup, "anon:40", "anon")?;
     let mut large = holding(&cgroup, "anon:90", "anon")?;
     let _middle = holding(&cgroup, "anon:60", "anon")?;
-    let (trace, _filler) = fill(Scene::with(cgroup)?, 190)?;
+    let (trace, _filler) = filled(Scene::with(cgroup)?, 190)?;
     assert_eq!(foretold(&trace, &path)?, large.pid());
     assert_killed(&mut large)
 }
@@ -103,7 +108,7 @@ fn the_one_that_was_offered_while_it_stood_still() -> Result<()> {
     let scene = Scene::with(cgroup)?;
     scene.tracer.settle()?;
     proc::set_oom_score_adj(small.pid(), 500)?;
-    let (trace, _filler) = fill(scene, 130)?;
+    let (trace, _filler) = filled(scene, 130)?;
     assert_eq!(foretold(&trace, &path)?, small.pid());
     assert_killed(&mut small)
 }
@@ -115,7 +120,7 @@ fn not_the_protected() -> Result<()> {
     let path = cgroup.path();
     let _protected = holding(&cgroup, "adj:-1000 anon:110", "anon")?;
     let mut other = holding(&cgroup, "anon:85", "anon")?;
-    let (trace, _filler) = fill(Scene::with(cgroup)?, 195)?;
+    let (trace, _filler) = filled(Scene::with(cgroup)?, 195)?;
     assert_eq!(foretold(&trace, &path)?, other.pid());
     assert_killed(&mut other)
 }
@@ -128,9 +133,7 @@ fn the_smaller_one_with_a_higher_adj() -> Result<()> {
     let _large = holding(&cgroup, "anon:150", "anon")?;
     let scene = Scene::with(cgroup)?;
     let mut filler = Hog::spawn(&scene.cgroup, "adj:300 wait anon:256:60 hold")?;
-    scene.tracer.settle()?;
-    filler.go()?;
-    scene.wait_for_verdict()?;
+    fill(&scene, &mut filler)?;
     // It has come to some 100 MiB; the adj adds 76.
     let trace = scene.finish()?;
     assert_eq!(foretold(&trace, &path)?, filler.pid());
@@ -144,7 +147,7 @@ fn shared_memory_counts() -> Result<()> {
     let path = cgroup.path();
     let mut shares = holding(&cgroup, "anon:50 shm:60", "shm")?;
     let _more_anon = holding(&cgroup, "anon:80", "anon")?;
-    let (trace, _filler) = fill(Scene::with(cgroup)?, 190)?;
+    let (trace, _filler) = filled(Scene::with(cgroup)?, 190)?;
     assert_eq!(foretold(&trace, &path)?, shares.pid());
     assert_killed(&mut shares)
 }
@@ -162,9 +165,7 @@ fn a_group_dies_as_a_whole() -> Result<()> {
     let _bystander = holding(&others, "anon:60", "anon")?;
     let scene = Scene::with(cgroup)?;
     let mut filler = filler(&others, 180)?;
-    scene.tracer.settle()?;
-    filler.go()?;
-    scene.wait_for_verdict()?;
+    fill(&scene, &mut filler)?;
     let members = [large.pid(), small.pid()];
     assert_killed(&mut large)?;
     assert_killed(&mut small)?;

@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use tests::cgroup::MemoryCgroup;
-use tests::hog::Hog;
-use tests::latency::{Latencies, Watched, leak};
+use tests::hog::{Hog, leak};
+use tests::latency::{Latencies, Watched};
 use tests::marks::Marks;
 use tests::proc;
 
