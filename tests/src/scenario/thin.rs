@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use rampage::event::{Event, Party, ProcessKey};
+use rampage::event::{Event, ProcessKey};
 use rampage::model::is_below;
 
 use super::facts::{self, Facts};
@@ -29,7 +29,7 @@ fn is_kept(event: &Event, kept: &BTreeSet<ProcessKey>, facts: &Facts) -> bool {
         Event::Cgroup(cgroup) => is_near(&cgroup.path, facts),
         Event::CgroupGone(gone) => is_near(&gone.path, facts),
         Event::Pressure(pressure) => &*pressure.scope == "host" || is_near(&pressure.scope, facts),
-        Event::Signal(signal) => kept.contains(&key(&signal.target)),
+        Event::Signal(signal) => kept.contains(&signal.target.key()),
         Event::Oom(oom) => facts::hits(oom, &facts.cgroups),
         Event::Finding(_) | Event::Unknown => false,
     }
@@ -58,8 +58,8 @@ fn processes(trace: &Trace, facts: &Facts) -> BTreeSet<ProcessKey> {
             Event::CgroupMove(moved) if facts.is_ours(&moved.to) => {
                 kept.insert(moved.key());
             }
-            Event::Signal(signal) if kept.contains(&key(&signal.target)) => {
-                kept.insert(key(&signal.sender));
+            Event::Signal(signal) if kept.contains(&signal.target.key()) => {
+                kept.insert(signal.sender.key());
             }
             _ => {}
         }
@@ -73,8 +73,4 @@ fn processes(trace: &Trace, facts: &Facts) -> BTreeSet<ProcessKey> {
         }
     }
     kept
-}
-
-fn key(party: &Party) -> ProcessKey {
-    ProcessKey { tgid: party.tgid, start_ns: party.start_ns }
 }
