@@ -187,7 +187,9 @@ fn a_pool_that_starts_later_is_followed() -> Result<()> {
     let seen = load(&fpm, 2, 20)?;
     tracer.settle()?;
     let mut trace = tracer.finish()?.trace;
-    trace.lines.retain(|line| line.t_ns + CLOCKS_APART_NS >= from_ns || !matches!(line.event, Event::Request(_)));
+    trace.lines.retain(|line| {
+        line.t_ns + CLOCKS_APART_NS >= from_ns || !matches!(line.event, Event::Request(_))
+    });
     check(&trace, &seen)
 }
 
