@@ -94,6 +94,12 @@ pub enum Command {
     Doctor(Doctor),
     /// Show a leak and its OOM kill in a private 256 MiB cgroup; safe on any host.
     Demo(Demo),
+    /// Trace for months: flight recorder, metrics, alerts.
+    Serve(Serve),
+    /// Check the settings of `serve`, or show them.
+    Config(ConfigArgs),
+    /// List the incidents that `serve` kept.
+    Incidents(Incidents),
     /// Print the manual page (roff) of rampage or of one command.
     #[command(hide = true)]
     Man(Man),
@@ -345,6 +351,66 @@ pub struct Doctor {
     pub forbid: Vec<String>,
 }
 
+/// `rampage serve`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rampage serve                        with /etc/rampage/rampage.toml, where there is one
+  rampage serve --config ./rampage.toml
+  systemctl reload rampage             applies a changed file; a bad one leaves the old in force")]
+pub struct Serve {
+    /// The settings [default: /etc/rampage/rampage.toml, if it exists].
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+/// `rampage config`.
+#[derive(Clone, Debug, Args)]
+#[command(arg_required_else_help = true)]
+pub struct ConfigArgs {
+    /// What to do.
+    #[command(subcommand)]
+    pub action: ConfigAction,
+}
+
+/// What `rampage config` does.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ConfigAction {
+    /// Say what is wrong with the settings, or nothing.
+    Check(ConfigFile),
+    /// Show every setting in force, and where it comes from.
+    Show(ConfigFile),
+    /// Print a sample file with every key, its meaning and its default.
+    Sample,
+    /// Print the JSON schema of the file, for editors.
+    Schema,
+}
+
+/// The file of `rampage config`.
+#[derive(Clone, Debug, Args)]
+pub struct ConfigFile {
+    /// The settings [default: /etc/rampage/rampage.toml, if it exists].
+    pub file: Option<PathBuf>,
+    /// The same as one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `rampage incidents`.
+#[derive(Clone, Debug, Args)]
+#[command(after_help = "\
+Examples:
+  rampage incidents                    those of /var/lib/rampage, the newest last
+  rampage replay /var/lib/rampage/incidents/2026-11-28T03-12-09Z-oom_verdict-php-fpm8.2")]
+pub struct Incidents {
+    /// The state directory of `serve` [default: that of the settings].
+    #[arg(long, value_name = "DIR")]
+    pub directory: Option<PathBuf>,
+    /// One JSON object per incident and line.
+    #[arg(long)]
+    pub json: bool,
+}
+
 /// `rampage man`.
 #[derive(Clone, Debug, Args)]
 #[command(after_help = "\
@@ -427,6 +493,7 @@ impl TraceArgs {
             interval_ns: u64::try_from(self.interval.as_nanos()).unwrap_or(u64::MAX),
             horizon_s: self.horizon.as_secs_f64(),
             filters: self.filters.filters(),
+            pools: Vec::new(),
         }
     }
 }

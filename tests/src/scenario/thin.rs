@@ -17,7 +17,9 @@ pub fn thin<'a>(trace: &'a Trace, facts: &Facts) -> Vec<&'a Line> {
 
 fn is_kept(event: &Event, kept: &BTreeSet<ProcessKey>, facts: &Facts) -> bool {
     match event {
-        Event::Header(_) | Event::Tick(_) | Event::Lost(_) | Event::End(_) => true,
+        Event::Header(_) | Event::Config(_) | Event::Tick(_) | Event::Lost(_) | Event::End(_) => {
+            true
+        }
         Event::Process(process) => kept.contains(&process.key()),
         Event::Growth(growth) => kept.contains(&growth.key()),
         Event::Php(look) => kept.contains(&look.key()),

@@ -47,7 +47,8 @@ pub fn parse_duration(text: &str) -> Result<Duration, String> {
         "" | "s" => number,
         "m" | "min" => number * 60.0,
         "h" => number * 3600.0,
-        unit => return Err(format!("unknown unit `{unit}`; use ms, s, m or h")),
+        "d" => number * 86_400.0,
+        unit => return Err(format!("unknown unit `{unit}`; use ms, s, m, h or d")),
     };
     match Duration::try_from_secs_f64(seconds) {
         Ok(Duration::ZERO) | Err(_) => Err(format!("`{text}` is out of range")),

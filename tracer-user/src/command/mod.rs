@@ -1,11 +1,14 @@
 //! The commands, one file each, and what their failures mean to the caller.
 
+pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod incidents;
 pub mod man;
 pub mod php;
 pub mod record;
 pub mod replay;
+pub mod serve;
 pub mod watch;
 
 use crate::cli::{Cli, Command, UsageError};
@@ -29,6 +32,9 @@ pub fn execute(cli: &Cli) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::execute(args),
         Command::Demo(args) => demo::execute(args, cli.verbose),
         Command::Man(args) => man::execute(args),
+        Command::Serve(args) => serve::execute(args, cli.verbose),
+        Command::Config(args) => config::execute(args),
+        Command::Incidents(args) => incidents::execute(args),
     }
 }
 

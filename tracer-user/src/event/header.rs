@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::FindingKind;
+
 /// Name and version of the trace format.
 pub const SCHEMA: &str = "rampage/1";
 
@@ -49,6 +51,21 @@ pub struct Config {
     pub horizon_s: f64,
     /// What is shown; model and detectors see everything.
     pub filters: Filters,
+    /// Settings for single PHP pools; the first one that matches a pool holds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub pools: Vec<PoolConfig>,
+}
+
+/// Settings for the workers of a PHP pool.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct PoolConfig {
+    /// Name of the pool; `*` stands for any characters.
+    pub name: String,
+    /// As that of the whole; null = that one.
+    pub horizon_s: Option<f64>,
+    /// Kinds of finding that are not made.
+    pub ignore: Vec<FindingKind>,
 }
 
 impl Default for Config {
@@ -58,6 +75,7 @@ impl Default for Config {
             interval_ns: 1_000_000_000,
             horizon_s: 600.0,
             filters: Filters::default(),
+            pools: Vec::new(),
         }
     }
 }

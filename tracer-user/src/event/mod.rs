@@ -30,7 +30,7 @@ pub use evidence::{
     PoolDiagnosis, PoolWorker, Runaway, Spot, Waiting,
 };
 pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
-pub use header::{Config, Filters, Header, Hook, SCHEMA};
+pub use header::{Config, Filters, Header, Hook, PoolConfig, SCHEMA};
 pub use kill::{Oom, OomScope, Party, ScopeKind, Signal, Victim};
 pub use process::{Exit, Growth, Php, Process, ProcessCause};
 pub use request::{PhpGrowth, RequestEdge, RequestPhase};
@@ -61,6 +61,7 @@ pub struct ProcessKey {
 #[expect(missing_docs, reason = "each variant is documented at its struct")]
 pub enum Event {
     Header(Box<Header>),
+    Config(Box<Config>),
     Process(Process),
     Growth(Growth),
     Php(Box<look::Look>),

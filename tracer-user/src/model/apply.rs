@@ -50,6 +50,7 @@ impl Model {
             Event::CgroupMove(moved) => self.cgroup_move(t_ns, moved),
             Event::CgroupGone(gone) => self.tree.gone(&gone.path),
             Event::Header(header) => self.header(header),
+            Event::Config(config) => self.config.clone_from(config),
             Event::Oom(oom) => {
                 // The sizes of the victims are no growth reports.
                 for victim in &oom.victims {

@@ -1,0 +1,8 @@
+//! `rampage incidents`.
+
+use crate::cli::Incidents;
+
+/// Under way.
+pub fn execute(args: &Incidents) -> anyhow::Result<()> {
+    anyhow::bail!("{args:?}")
+}
