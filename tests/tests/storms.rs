@@ -54,7 +54,9 @@ impl Kind {
         let half = mib / 2;
         let grow = match self {
             Self::Threads => {
-                format!("thread {{ anon:{half}:{mib_per_s} }} thread {{ anon:{half}:{mib_per_s} }} join")
+                format!(
+                    "thread {{ anon:{half}:{mib_per_s} }} thread {{ anon:{half}:{mib_per_s} }} join"
+                )
             }
             _ => format!("anon:{mib}:{mib_per_s}"),
         };
@@ -152,7 +154,8 @@ fn compare(home: &Home, truth: &Truth, scope: ScopeKind) -> Result<()> {
     let told = |count: usize| {
         clock::wait_for("the record of the storm", Duration::from_secs(15), || {
             let trace = home.recorded()?;
-            let victims: usize = trace.ooms_in(&truth.path).iter().map(|oom| oom.victims.len()).sum();
+            let victims: usize =
+                trace.ooms_in(&truth.path).iter().map(|oom| oom.victims.len()).sum();
             Ok((victims >= count).then_some(trace))
         })
     };
