@@ -15,10 +15,10 @@ use crate::php::Disclosure;
 use crate::text::printable;
 
 use self::value::{
-    HIERARCHIES, below, parse_cgroup, parse_comm, parse_flame, parse_interval, parse_max_size,
-    parse_ring, parse_speed, parse_step,
+    HIERARCHIES, below, parse_comm, parse_flame, parse_interval, parse_max_size, parse_ring,
+    parse_speed, parse_step,
 };
-pub use self::value::{parse_bytes, parse_duration};
+pub use self::value::{parse_bytes, parse_cgroup, parse_duration};
 
 /// The command line asks for what cannot be done; exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -100,7 +100,7 @@ pub enum Command {
     Config(ConfigArgs),
     /// List the incidents that `serve` kept.
     Incidents(Incidents),
-    /// Print the manual page (roff) of rampage or of one command.
+    /// Print the manual page (roff) of rampage, of one command, or of its settings file.
     #[command(hide = true)]
     Man(Man),
 }
@@ -416,9 +416,10 @@ pub struct Incidents {
 #[command(after_help = "\
 Examples:
   rampage man | man -l -
-  rampage man record > rampage-record.1")]
+  rampage man record > rampage-record.1
+  rampage man rampage.toml > rampage.toml.5")]
 pub struct Man {
-    /// The command; none = rampage itself.
+    /// The command, or rampage.toml; none = rampage itself.
     pub command: Option<String>,
 }
 

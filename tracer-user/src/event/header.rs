@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::FindingKind;
+use super::{FindingKind, matches_pattern};
 
 /// Name and version of the trace format.
 pub const SCHEMA: &str = "rampage/1";
@@ -68,6 +68,25 @@ pub struct PoolConfig {
     pub ignore: Vec<FindingKind>,
 }
 
+impl Config {
+    /// That of a pool's workers, or the general one (None), s.
+    pub fn horizon_s_of(&self, pool: Option<&str>) -> f64 {
+        self.rule(pool).and_then(|rule| rule.horizon_s).unwrap_or(self.horizon_s)
+    }
+
+    /// Whether findings of this kind are not made of a pool and its workers. Nothing is ignored of
+    /// what belongs to no pool (None).
+    pub fn ignores(&self, pool: Option<&str>, kind: FindingKind) -> bool {
+        self.rule(pool).is_some_and(|rule| rule.ignore.contains(&kind))
+    }
+
+    /// The first that matches.
+    fn rule(&self, pool: Option<&str>) -> Option<&PoolConfig> {
+        let pool = pool?;
+        self.pools.iter().find(|rule| matches_pattern(&rule.name, pool))
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self {
@@ -105,4 +124,33 @@ pub struct Hook {
     pub state: String,
     /// Why it is not better, and what is lost; empty when nothing is.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rule_that_matches_a_pool_holds() {
+        let rule = |name: &str, horizon_s, ignore: &[FindingKind]| PoolConfig {
+            name: name.to_owned(),
+            horizon_s,
+            ignore: ignore.to_vec(),
+        };
+        let pools = vec![
+            rule("batch-big", None, &[]),
+            rule("batch*", Some(5.0), &[FindingKind::Runaway]),
+            rule("*", Some(7.0), &[FindingKind::Leak]),
+        ];
+        let config = Config { pools, ..Config::default() };
+        let of = |pool: Option<&str>| {
+            let ignores = |kind| config.ignores(pool, kind);
+            let ignored = [FindingKind::Runaway, FindingKind::Leak].map(ignores);
+            (config.horizon_s_of(pool), ignored)
+        };
+        assert_eq!(of(Some("batch-big")), (600.0, [false, false]));
+        assert_eq!(of(Some("batch-7")), (5.0, [true, false]));
+        assert_eq!(of(Some("www")), (7.0, [false, true]));
+        assert_eq!(of(None), (600.0, [false, false]));
+    }
 }

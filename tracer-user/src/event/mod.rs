@@ -13,6 +13,7 @@ mod finding;
 mod header;
 mod kill;
 pub mod look;
+mod pattern;
 mod process;
 mod request;
 
@@ -32,6 +33,7 @@ pub use evidence::{
 pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
 pub use header::{Config, Filters, Header, Hook, PoolConfig, SCHEMA};
 pub use kill::{Oom, OomScope, Party, ScopeKind, Signal, Victim};
+pub use pattern::matches_pattern;
 pub use process::{Exit, Growth, Php, Process, ProcessCause};
 pub use request::{PhpGrowth, RequestEdge, RequestPhase};
 
