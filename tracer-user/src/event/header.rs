@@ -37,6 +37,36 @@ pub struct Header {
     pub source: String,
     /// What was attached.
     pub hooks: Vec<Hook>,
+    /// Place in a run that is recorded in several files; null = this file is all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<SegmentPlace>,
+    /// What was not recorded before this run began; null = nothing was recorded before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+}
+
+/// Where a file stands in the run that it is a part of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SegmentPlace {
+    /// The run: boot id and time of its begin. The same in all of its files.
+    pub run: String,
+    /// Number of this file; that of the file before it is one less.
+    pub number: u64,
+    /// What stands before `restated` is what the file before it led to: whoever read that one up to
+    /// its end may pass over it.
+    pub continues: bool,
+}
+
+/// Time before a run of which there is no recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Last line of the run before, RFC 3339, UTC.
+    pub since: String,
+    /// How long nothing was recorded; null = the clock was set meanwhile, nobody knows.
+    pub seconds: Option<f64>,
+    /// The run before came to its own end; false = it was killed, or the host went down.
+    pub clean: bool,
 }
 
 /// Effective settings, part of the header.
