@@ -3,6 +3,7 @@
 
 pub mod btf;
 pub mod facts;
+pub mod inherit;
 pub mod load;
 pub mod offsets;
 pub mod plan;
