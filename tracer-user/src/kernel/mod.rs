@@ -4,6 +4,7 @@
 pub mod btf;
 pub mod confine;
 pub mod facts;
+pub mod inherit;
 pub mod load;
 pub mod offsets;
 pub mod plan;
