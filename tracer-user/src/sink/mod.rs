@@ -1,8 +1,9 @@
 //! Where events and findings go: the terminal ([`plain`], [`table`]), JSON Lines ([`json`]) and
-//! trace files ([`trace_file`]).
+//! trace files ([`trace_file`]), and the metrics of the service ([`metrics`]).
 
 pub mod filter;
 pub mod json;
+pub mod metrics;
 mod next_victim;
 pub mod plain;
 mod requests;

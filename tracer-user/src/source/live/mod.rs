@@ -23,6 +23,7 @@ use crate::enrich::worker::Worker;
 use crate::enrich::{clock, host};
 use crate::event::{Config, Event, Header, Stamped, Tick};
 use crate::kernel::Unsupported;
+use crate::kernel::cost::Costs;
 use crate::kernel::load::{Kernel, LoadOptions, Sweep};
 use crate::kernel::protect::protect;
 use crate::kernel::record::Record;
@@ -135,6 +136,11 @@ impl LiveSource {
             last_ns: opened_ns,
             resync: false,
         })
+    }
+
+    /// Measures what the kernel programs cost.
+    pub fn costs(&self) -> io::Result<Costs> {
+        Costs::of(&self.kernel)
     }
 
     /// Takes what is in the ring; true = there was something.
