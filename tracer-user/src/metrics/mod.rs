@@ -2,6 +2,8 @@
 //! them (OpenMetrics, OTLP) puts into its own form.
 
 pub mod table;
+#[cfg(test)]
+mod users;
 
 use serde::{Deserialize, Serialize};
 

@@ -11,6 +11,7 @@ use crate::event::{
     Event, Evidence, Finding, FindingState, KilledBy, Oom, ScopeKind, Stall, StallKind, Stamped,
 };
 use crate::model::{Model, is_below};
+use crate::source::live::loss_sources;
 
 /// Sources of loss that are told apart; what comes later counts as `other`.
 const MOST_SOURCES: usize = 96;
@@ -79,6 +80,10 @@ impl Counts {
                 self.findings.restart();
                 self.kernel.clone_from(&header.kernel);
                 self.source.clone_from(&header.source);
+                if header.source == "live" {
+                    // From 0 on, so that the first loss is seen to be one.
+                    loss_sources().for_each(|source| self.lost(source, 0));
+                }
             }
             Event::Lost(lost) => self.lost(&lost.source, lost.records),
             Event::Stall(stall) => self.stall(stall),
@@ -108,9 +113,9 @@ impl Counts {
         }
     }
 
-    fn lost(&mut self, source: &Arc<str>, records: u64) {
+    fn lost(&mut self, source: &str, records: u64) {
         let name = match self.lost.len() < MOST_SOURCES {
-            false if !self.lost.iter().any(|(known, _)| known == source) => OTHER,
+            false if !self.lost.iter().any(|(known, _)| **known == *source) => OTHER,
             _ => source,
         };
         match self.lost.iter_mut().find(|(known, _)| **known == *name) {

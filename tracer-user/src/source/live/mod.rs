@@ -46,6 +46,11 @@ const BATCH: usize = 4096;
 /// Batches that hold every record of a ring of 2 MiB: the smallest one takes 80 bytes there.
 const ALL_BATCHES: usize = 8;
 
+/// Sources of loss that are always there, whatever is attached.
+pub fn loss_sources() -> impl Iterator<Item = &'static str> {
+    losses::SOURCES.into_iter().chain(losses::QUEUES)
+}
+
 /// Settings of the live source.
 #[derive(Clone, Debug)]
 pub struct LiveOptions {
