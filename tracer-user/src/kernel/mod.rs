@@ -2,6 +2,7 @@
 //! the tracer's own protection. Unsafe code of user space lives here.
 
 pub mod btf;
+pub mod confine;
 pub mod cost;
 pub mod facts;
 pub mod load;

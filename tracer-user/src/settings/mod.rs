@@ -330,3 +330,36 @@ impl Default for Alerts {
         }
     }
 }
+
+/// Settings that were read.
+#[derive(Clone, Debug, Default)]
+pub struct Loaded {
+    /// Themselves.
+    pub settings: Settings,
+    /// One line each.
+    pub warnings: Vec<String>,
+}
+
+/// Reads them.
+pub fn load(path: Option<&std::path::Path>) -> anyhow::Result<Loaded> {
+    let text = match path {
+        Some(path) => std::fs::read_to_string(path)?,
+        None => std::fs::read_to_string(DEFAULT_PATH).unwrap_or_default(),
+    };
+    Ok(Loaded { settings: toml::from_str(&text)?, warnings: Vec::new() })
+}
+
+/// Changes that wait for the next start.
+pub fn needs_restart(_: &Settings, _: &Settings) -> Vec<&'static str> {
+    Vec::new()
+}
+
+impl Settings {
+    /// Of the trace.
+    pub fn trace_config(&self) -> crate::event::Config {
+        crate::event::Config {
+            horizon_s: self.findings.horizon.get().as_secs_f64(),
+            ..crate::event::Config::default()
+        }
+    }
+}

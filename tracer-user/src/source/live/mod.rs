@@ -23,6 +23,7 @@ use crate::enrich::worker::Worker;
 use crate::enrich::{clock, host};
 use crate::event::{Config, Event, Header, Stamped, Tick};
 use crate::kernel::Unsupported;
+use crate::kernel::confine;
 use crate::kernel::cost::Costs;
 use crate::kernel::load::{Kernel, LoadOptions, Sweep};
 use crate::kernel::protect::protect;
@@ -64,6 +65,8 @@ pub struct LiveOptions {
     pub show: Disclosure,
     /// PHP's own request probes are followed.
     pub usdt: bool,
+    /// Capabilities that are not needed once everything is attached are given away.
+    pub confine: bool,
     /// 0 = quiet, 1 = debug lines of the kernel programs.
     pub verbose: u8,
 }
@@ -116,6 +119,10 @@ impl LiveSource {
             header.hooks.push(hook);
         }
         protect();
+        // Before there are threads: each has capabilities of its own.
+        if options.confine {
+            confine::give_away();
+        }
         let no_thread = |error: io::Error| Unsupported {
             reason: format!("cannot start a thread: {error}"),
             remedy: "raise the limit of processes (ulimit -u)".to_owned(),
