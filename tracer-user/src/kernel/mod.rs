@@ -3,6 +3,7 @@
 
 pub mod btf;
 pub mod confine;
+pub mod cost;
 pub mod facts;
 pub mod inherit;
 pub mod load;

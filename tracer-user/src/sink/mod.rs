@@ -1,10 +1,12 @@
 //! Where events and findings go: the terminal ([`plain`], [`table`]), JSON Lines ([`json`]) and
 //! trace files ([`trace_file`]) and the flight recorder ([`recorder`]).
+//! trace files ([`trace_file`]), and the metrics of the service ([`metrics`]).
 
 mod append;
 mod block;
 pub mod filter;
 pub mod json;
+pub mod metrics;
 mod next_victim;
 pub mod plain;
 pub mod recorder;

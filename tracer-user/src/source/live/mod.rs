@@ -24,6 +24,7 @@ use crate::enrich::{clock, host};
 use crate::event::{Config, Event, Header, Stamped, Tick};
 use crate::kernel::Unsupported;
 use crate::kernel::confine;
+use crate::kernel::cost::Costs;
 use crate::kernel::load::{Kernel, LoadOptions, Sweep};
 use crate::kernel::protect::protect;
 use crate::kernel::record::Record;
@@ -45,6 +46,11 @@ const BATCH: usize = 4096;
 
 /// Batches that hold every record of a ring of 2 MiB: the smallest one takes 80 bytes there.
 const ALL_BATCHES: usize = 8;
+
+/// Sources of loss that are always there, whatever is attached.
+pub fn loss_sources() -> impl Iterator<Item = &'static str> {
+    losses::SOURCES.into_iter().chain(losses::QUEUES)
+}
 
 /// Settings of the live source.
 #[derive(Clone, Debug)]
@@ -142,6 +148,11 @@ impl LiveSource {
             last_ns: opened_ns,
             resync: false,
         })
+    }
+
+    /// Measures what the kernel programs cost.
+    pub fn costs(&self) -> io::Result<Costs> {
+        Costs::of(&self.kernel)
     }
 
     /// Takes what is in the ring; true = there was something.
