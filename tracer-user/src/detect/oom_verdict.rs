@@ -54,13 +54,7 @@ impl Detector for OomVerdict {
 
 impl OomVerdict {
     /// None = the rule for the pool that caused it wants no verdicts. The kill counts all the same.
-    fn judge(
-        &mut self,
-        model: &Model,
-        oom: &Oom,
-        place: &Place,
-        t_ns: u64,
-    ) -> Option<Finding> {
+    fn judge(&mut self, model: &Model, oom: &Oom, place: &Place, t_ns: u64) -> Option<Finding> {
         let attribution = Attribution::new(model, oom, place.root.as_deref(), t_ns);
         let cause = attribution.cause();
         let kill = Kill::new(model, oom, &cause, t_ns);

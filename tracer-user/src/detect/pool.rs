@@ -48,11 +48,7 @@ struct Known {
 impl PoolDetector {
     /// For these settings.
     pub fn new(config: &Config) -> Self {
-        Self {
-            filter: Filter::of(config),
-            judged_ns: 0,
-            known: FxHashMap::default(),
-        }
+        Self { filter: Filter::of(config), judged_ns: 0, known: FxHashMap::default() }
     }
 
     fn judge(&mut self, model: &Model, pool: &Pool<'_>, ledger: &mut Ledger) {
@@ -178,5 +174,11 @@ fn finding(pool: &Pool<'_>, facts: &Facts<'_>, judgement: &Judgement) -> Finding
     });
     let lost = sentence::lost(facts.lost_records);
     let summary = words::summary(pool.name, facts, judgement) + &lost;
-    Finding::new(kind(judgement), severity, subject, summary, Evidence::Pool(facts.evidence(judgement)))
+    Finding::new(
+        kind(judgement),
+        severity,
+        subject,
+        summary,
+        Evidence::Pool(facts.evidence(judgement)),
+    )
 }

@@ -256,11 +256,7 @@ impl Detector for RunawayDetector {
 }
 
 /// What a process is about to meet first by one kind of its memory.
-fn threat<'a>(
-    model: &'a Model,
-    process: &'a Process,
-    rise: Rise<'a>,
-) -> Option<Threat<'a>> {
+fn threat<'a>(model: &'a Model, process: &'a Process, rise: Rise<'a>) -> Option<Threat<'a>> {
     if !all_hold(&rules::growth(model, &rise)) {
         return None;
     }

@@ -4,16 +4,52 @@ use std::path::Path;
 use std::time::Instant;
 
 use super::sample::tests::uncommented;
-use super::{SettingsError, load, parse, show};
+use super::{SettingsError, parse, show};
 
 /// Files that are tried.
 const FILES: u32 = 24_000;
 /// Pieces that mean something to TOML or to a key.
 const PIECES: [&str; 40] = [
-    "\n", "=", "[", "]", "[[", "]]", "\"", "'", "\"\"\"", "'''", ".", ",", "{", "}", "#", "\\", "\\u0000",
-    "\\U0010FFFF", "\r", "\0", "\u{7f}", "\u{202e}", "é", "\u{feff}", "-1", "0", "64MB", "\"64MiB\"",
-    "99999999999999999999", "1e400", "nan", "true", "1979-05-27T07:32:00Z", "[watch]\n", "[[pool]]\n",
-    "name = \"a\"\n", "watch.step = \"1M\"\n", "headers = { a = \"b\" }\n", "\"0s\"", "_",
+    "\n",
+    "=",
+    "[",
+    "]",
+    "[[",
+    "]]",
+    "\"",
+    "'",
+    "\"\"\"",
+    "'''",
+    ".",
+    ",",
+    "{",
+    "}",
+    "#",
+    "\\",
+    "\\u0000",
+    "\\U0010FFFF",
+    "\r",
+    "\0",
+    "\u{7f}",
+    "\u{202e}",
+    "é",
+    "\u{feff}",
+    "-1",
+    "0",
+    "64MB",
+    "\"64MiB\"",
+    "99999999999999999999",
+    "1e400",
+    "nan",
+    "true",
+    "1979-05-27T07:32:00Z",
+    "[watch]\n",
+    "[[pool]]\n",
+    "name = \"a\"\n",
+    "watch.step = \"1M\"\n",
+    "headers = { a = \"b\" }\n",
+    "\"0s\"",
+    "_",
 ];
 
 /// Marsaglia's xorshift: the same files each time.
@@ -28,20 +64,25 @@ impl Random {
     }
 }
 
-/// Some tables of the sample, with some of their lines, changed in some places.
-fn file(lines: &[&[u8]], random: &mut Random) -> Vec<u8> {
+/// Some tables of the sample with some of their keys, changed in a few places.
+fn file(tables: &[Vec<&str>], random: &mut Random) -> Vec<u8> {
+    const REQUIRED: [&str; 5] = ["[", "name", "url", "endpoint", "run"];
     let mut file = Vec::new();
-    let share = 1 + random.below(8);
-    for line in lines {
-        if line.starts_with(b"[") || random.below(8) < share {
-            file.extend_from_slice(line);
-            file.push(b'\n');
+    for _ in 0..random.below(4) {
+        let table = &tables[random.below(tables.len())];
+        let share = random.below(6);
+        for line in table {
+            let is_required = REQUIRED.iter().any(|begin| line.starts_with(begin));
+            if is_required || random.below(6) < share {
+                file.extend_from_slice(line.as_bytes());
+                file.push(b'\n');
+            }
         }
     }
-    let begin = random.below(file.len());
-    file.drain(..begin);
-    file.truncate(random.below(1500));
-    for _ in 0..random.below(6) {
+    if random.below(4) == 0 {
+        file.truncate(random.below(file.len() + 1));
+    }
+    for _ in 0..random.below(4) {
         let at = random.below(file.len() + 1);
         let until = (at + random.below(12)).min(file.len());
         match random.below(6) {
@@ -70,13 +111,17 @@ fn file(lines: &[&[u8]], random: &mut Random) -> Vec<u8> {
 fn any_file_is_settings_or_problems_with_their_lines() {
     let began = Instant::now();
     let sample = uncommented();
-    let is_setting = |line: &&[u8]| !line.starts_with(b"#") && !line.is_empty();
-    let lines: Vec<&[u8]> =
-        sample.as_bytes().split(|byte| *byte == b'\n').filter(is_setting).collect();
+    let mut tables: Vec<Vec<&str>> = Vec::new();
+    for line in sample.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        if line.starts_with('[') {
+            tables.push(Vec::new());
+        }
+        tables.last_mut().unwrap().push(line);
+    }
     let mut random = Random(0x9E37_79B9_7F4A_7C15);
     let (mut good, mut wrong) = (0, 0);
     for number in 0..FILES {
-        let file = file(&lines, &mut random);
+        let file = file(&tables, &mut random);
         let say = || format!("file {number}: {:?}", String::from_utf8_lossy(&file));
         match parse(Path::new("f"), &file) {
             Ok(loaded) => {
@@ -105,6 +150,5 @@ fn any_file_is_settings_or_problems_with_their_lines() {
         }
     }
     println!("{good} files good, {wrong} wrong, in {:.1} s", began.elapsed().as_secs_f64());
-    assert!(good > FILES / 50 && wrong > FILES / 2, "{good} good, {wrong} wrong");
-    assert!(u64::from(FILES) > 20_000 && load::MOST_BYTES > 1 << 15);
+    assert!(good > FILES / 5 && wrong > FILES / 5, "{good} good, {wrong} wrong");
 }

@@ -158,11 +158,10 @@ pub(super) mod tests {
 
     #[test]
     fn page_and_schema_have_every_key() {
-        let page = manual();
+        let page = manual().replace("\\*(Aq", "'").replace("\\-", "-");
         let schema = schema().to_value().to_string();
         for key in shape::all(shape::root()) {
-            let name = key.name.replace('-', "\\-");
-            assert!(page.contains(&name), "{}", key.path);
+            assert!(page.contains(key.name), "{}", key.path);
             assert!(schema.contains(&format!("\"{}\":", key.name)), "{}", key.path);
             let words: Vec<_> = key.docs.split(' ').take(2).collect();
             assert!(page.contains(&words.join(" ")), "{}: {words:?}", key.path);

@@ -15,7 +15,8 @@ use super::account::Account;
 use super::rule::{Needs, Rule};
 use super::{Detector, Ledger};
 use crate::event::{
-    Config, Event, Exit, Finding, FindingKind, Killed, KilledBy, Oom, Party, Php, ProcessKey, Signal, Stamped,
+    Config, Event, Exit, Finding, FindingKind, Killed, KilledBy, Oom, Party, Php, ProcessKey,
+    Signal, Stamped,
 };
 use crate::model::{Model, Process};
 use crate::sink::filter::Filter;

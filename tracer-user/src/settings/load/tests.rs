@@ -58,7 +58,10 @@ fn what_stands_there_is_in_force_and_its_line_is_known() {
 
 #[test]
 fn keys_that_there_are_not() {
-    assert_eq!(one("[watch]\nstepp = \"1M\""), "r.toml:2: watch.stepp: there is no such key; did you mean `step`?");
+    assert_eq!(
+        one("[watch]\nstepp = \"1M\""),
+        "r.toml:2: watch.stepp: there is no such key; did you mean `step`?"
+    );
     assert_eq!(one("\n[wacth]\n"), "r.toml:2: wacth: there is no such key; did you mean `watch`?");
     assert_eq!(
         one("[watch]\nhorizon = \"1m\""),
@@ -78,8 +81,14 @@ fn wrong_types_say_what_to_write() {
         let line = one(text);
         assert!(line.contains(words), "{text}: {line}");
     };
-    says("[watch]\nstep = 67108864", "r.toml:2: watch.step: must be a size, and is a number without quotes: write step = \"64MiB\"");
-    says("[watch]\nstep = 64MiB", "r.toml:2: texts, sizes and times need quotes: write step = \"64MiB\"");
+    says(
+        "[watch]\nstep = 67108864",
+        "r.toml:2: watch.step: must be a size, and is a number without quotes: write step = \"64MiB\"",
+    );
+    says(
+        "[watch]\nstep = 64MiB",
+        "r.toml:2: texts, sizes and times need quotes: write step = \"64MiB\"",
+    );
     says("[watch]\nstep = \"64MB\"", "sizes are powers of 1024: write \"64MiB\"");
     says("[watch]\nstep = \"-1\"", "`-1` is no size");
     says("[watch]\nstep = -1", "write step = \"64MiB\", in quotes");
@@ -88,8 +97,14 @@ fn wrong_types_say_what_to_write() {
     says("[watch]\ncomm = php", "texts, sizes and times need quotes: write comm = \"…\"");
     says("[watch]\nphp = \"true\"", "leave the quotes out");
     says("[watch]\nphp = 1", "must be true or false, and is a number");
-    says("[watch]\nsource = true", "must be \"auto\" or \"live\" or \"procfs\", and is true or false");
-    says("[watch]\nsource = 'Live'", "`Live` is none of auto, live, procfs; did you mean \"live\"?");
+    says(
+        "[watch]\nsource = true",
+        "must be \"auto\" or \"live\" or \"procfs\", and is true or false",
+    );
+    says(
+        "[watch]\nsource = 'Live'",
+        "`Live` is none of auto, live, procfs; did you mean \"live\"?",
+    );
     says("watch = 1", "must be a table");
     says("[[watch]]", "must be a table, and is a list: write [watch]");
     says("[pool]\nname = 'x'", "must be a list of tables, and is a table: write [[pool]]");
@@ -134,13 +149,22 @@ fn values_fit_what_they_are_for_and_each_other() {
         let line = one(text);
         assert!(line.contains(words), "{text}: {line}");
     };
-    says("[watch]\ncgroup = '/a/../b'", "r.toml:2: watch.cgroup: must be the path of a memory cgroup");
+    says(
+        "[watch]\ncgroup = '/a/../b'",
+        "r.toml:2: watch.cgroup: must be the path of a memory cgroup",
+    );
     says("[watch]\ncomm = 'php('", "r.toml:2: watch.comm: unclosed group");
     says("[watch]\ncomm = '(\\w{1000}){1000}'", "watch.comm: ");
     says("[recorder]\ndirectory = 'var/lib'", "the whole path of a folder");
     says("[recorder]\ndirectory = '/'", "the whole path of a folder");
-    says("[recorder]\nmax_size = '1M'", "r.toml:2: recorder.max_size: 16MiB for one segment is more than max_size, 1MiB");
-    says("[recorder]\nmax_size = '1M'\nsegment_size = '2M'", "r.toml:3: recorder.segment_size: 2MiB");
+    says(
+        "[recorder]\nmax_size = '1M'",
+        "r.toml:2: recorder.max_size: 16MiB for one segment is more than max_size, 1MiB",
+    );
+    says(
+        "[recorder]\nmax_size = '1M'\nsegment_size = '2M'",
+        "r.toml:3: recorder.segment_size: 2MiB",
+    );
     says("[metrics]\nlisten = '0.0.0.0:9754'", "write allow_remote = true");
     loaded("[metrics]\nlisten = '0.0.0.0:9754'\nallow_remote = true");
     says("[metrics]\nlisten = 'metrics.example.org:80'", "names are not looked up");
@@ -155,7 +179,10 @@ fn values_fit_what_they_are_for_and_each_other() {
     says(&headers("'a b' = 'x'"), "r.toml:4: alerts.webhook.headers: `a b` is no name of a header");
     says(&headers("A = 'é'"), "visible characters");
     says(&headers("Host = 'a'"), "header Host is set by rampage itself");
-    says(&hook("url = 'http://a'\n[[alerts.webhook]]\nname = 'ops'\nurl = 'http://b'"), "r.toml:5: alerts.webhook.name: line 2 has that name already");
+    says(
+        &hook("url = 'http://a'\n[[alerts.webhook]]\nname = 'ops'\nurl = 'http://b'"),
+        "r.toml:5: alerts.webhook.name: line 2 has that name already",
+    );
     says("[[alerts.webhook]]\nname = 'a b'\nurl = 'http://a'", "letters, digits");
     says("[[alerts.command]]\nname = 'a'\nrun = ['page']", "the whole path of a program");
     let otlp = |rest: &str| format!("[[alerts.otlp]]\nname = 'a'\n{rest}");
@@ -173,7 +200,8 @@ fn all_problems_are_told_at_once_in_order() {
     );
     let at: Vec<_> = lines.iter().map(|line| line.split(':').nth(1).unwrap()).collect();
     assert_eq!(at, ["2", "3", "5", "6", "8", "9", "10"], "{lines:#?}");
-    let many = "x = 1\n".replace('x', "[watch]\nx") + &(0..500).map(|n| format!("y{n} = 1\n")).collect::<String>();
+    let many = "x = 1\n".replace('x', "[watch]\nx")
+        + &(0..500).map(|n| format!("y{n} = 1\n")).collect::<String>();
     let lines = wrong(&many);
     assert_eq!(lines.len(), 101);
     assert!(lines[100].ends_with("401 more lines are wrong"), "{}", lines[100]);
@@ -236,7 +264,9 @@ fn rules_and_cgroups_that_match_nothing_are_warnings() {
     );
     assert_eq!(lines(loaded.unmatched_pools(["www", "batch"])).len(), 1);
     let told = lines(loaded.host_warnings());
-    assert!(told[0].starts_with("r.toml:2: watch.cgroup: there is no memory cgroup /no/such/cgroup"));
+    assert!(
+        told[0].starts_with("r.toml:2: watch.cgroup: there is no memory cgroup /no/such/cgroup")
+    );
     assert!(super::tests::loaded("").host_warnings().is_empty());
 }
 
