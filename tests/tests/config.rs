@@ -93,7 +93,6 @@ fn what_is_in_force_has_its_origin_and_keeps_secrets() {
     assert!(line("horizon = \"5m\"").ends_with(&origin), "{shown}");
     assert!(line("interval = \"1s\"").ends_with("# default"), "{shown}");
     assert!(!shown.contains("s3cr3t"), "{shown}");
-    let again = file(&shown);
     assert_eq!(config("check", &file(&shown.replace("/…", "").replace("…", "x")), &[]).0, 0);
     assert_eq!(config("check", &file(&shown), &[]).0, 2, "what is left out is no value");
     let (code, json, _) = config("show", &some, &["--json"]);
