@@ -51,6 +51,9 @@ impl<'a> Pipeline<'a> {
                 self.detectors = detect::all(&header.config);
                 self.ledger = Ledger::default();
             }
+            Event::Config(config) => {
+                self.detectors.iter_mut().for_each(|detector| detector.configure(config));
+            }
             Event::Lost(lost) => self.lost = self.lost.saturating_add(lost.records),
             _ => {}
         }

@@ -175,7 +175,8 @@ mod tests {
     fn times_have_units_and_bounds() {
         assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
         assert_eq!(parse_duration("1.5h"), Ok(Duration::from_secs(5400)));
-        for bad in ["", "s", "-1s", "0", "1d", "nan", "inf", "1e300h", "1 s"] {
+        assert_eq!(parse_duration("7d"), Ok(Duration::from_secs(7 * 86_400)));
+        for bad in ["", "s", "-1s", "0", "1w", "nan", "inf", "1e300h", "1 s"] {
             assert!(parse_duration(bad).is_err(), "{bad}");
         }
         assert!(parse_interval("99ms").is_err() && parse_interval("100ms").is_ok());

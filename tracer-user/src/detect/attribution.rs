@@ -93,6 +93,17 @@ pub(super) enum Cause {
     },
 }
 
+impl Cause {
+    /// The PHP pool that did it, or whose worker did.
+    pub fn pool(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::Process(culprit) => culprit.pool.as_ref(),
+            Self::Pool { pool, .. } => Some(pool),
+            _ => None,
+        }
+    }
+}
+
 impl<'a> Attribution<'a> {
     /// Looks at everybody at or below `root` (None = on the host), and at the victims.
     pub fn new(model: &'a Model, oom: &Oom, root: Option<&str>, t_ns: u64) -> Self {

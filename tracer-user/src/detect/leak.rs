@@ -35,7 +35,6 @@ const CRITICAL_S: f64 = 60.0;
 
 /// Finds leaks.
 pub struct LeakDetector {
-    horizon_s: f64,
     filter: Filter,
     /// When each was last seen to leak, ns.
     seen: FxHashMap<ProcessKey, u64>,
@@ -52,12 +51,11 @@ struct Danger<'a> {
 impl LeakDetector {
     /// For these settings.
     pub fn new(config: &Config) -> Self {
-        let seen = FxHashMap::default();
-        Self { horizon_s: config.horizon_s, filter: Filter::of(config), seen }
+        Self { filter: Filter::of(config), seen: FxHashMap::default() }
     }
 
     fn consider(&mut self, model: &Model, process: &Process, ledger: &mut Ledger) {
-        let is_pooled = process.php.as_ref().is_some_and(|php| php.pool.is_some());
+        let is_pooled = process.pool().is_some();
         let runaway = Topic::process(FindingKind::Runaway, process.key);
         if is_pooled || ledger.get(&runaway).is_some() || !self.filter.matches_process(process) {
             return;
@@ -72,7 +70,7 @@ impl LeakDetector {
             .limits_of(process)
             .filter(|scope| can_reach(process, scope))
             .filter_map(|scope| danger(rise, scope))
-            .filter(|danger| rises_and_falls || danger.eta_s > self.horizon_s);
+            .filter(|danger| rises_and_falls || danger.eta_s > model.config().horizon_s);
         if let Some(danger) = dangers.min_by(|a, b| a.eta_s.total_cmp(&b.eta_s)) {
             let topic = Topic::process(FindingKind::Leak, process.key);
             let severity = danger.severity();
@@ -241,5 +239,9 @@ impl Detector for LeakDetector {
             }
             _ => {}
         }
+    }
+
+    fn configure(&mut self, config: &Config) {
+        self.filter = Filter::of(config);
     }
 }

@@ -14,6 +14,8 @@ mod pressure;
 mod rule;
 mod runaway;
 mod sentence;
+#[cfg(test)]
+mod tests;
 mod work;
 
 use crate::event::{Config, Stamped};
@@ -27,6 +29,12 @@ pub use rule::{Needs, Rule, Unit};
 pub trait Detector {
     /// Called after `model` has taken in `at`; tells the ledger what holds, and what is over.
     fn observe(&mut self, model: &Model, at: &Stamped, ledger: &mut Ledger);
+
+    /// Called when the settings change while running: what is raised from now on goes by them, what
+    /// is known and open stays. Horizons and rules for pools are asked of the model each time.
+    fn configure(&mut self, config: &Config) {
+        let _ = config;
+    }
 }
 
 /// Every detector, for the settings of this trace.

@@ -39,7 +39,9 @@ impl Detector for OomVerdict {
         match &at.event {
             Event::Oom(oom) => {
                 let place = Place::of(model, oom);
-                ledger.happened(self.judge(model, oom, &place, at.t_ns));
+                if let Some(finding) = self.judge(model, oom, &place, at.t_ns) {
+                    ledger.happened(finding);
+                }
                 let words = place.words(oom, None);
                 let place = cascade::Place { root: place.root.as_ref(), words: &words };
                 self.cascades.tell(model, oom, &place, ledger);
@@ -51,11 +53,15 @@ impl Detector for OomVerdict {
 }
 
 impl OomVerdict {
-    fn judge(&mut self, model: &Model, oom: &Oom, place: &Place, t_ns: u64) -> Finding {
+    /// None = the rule for the pool that caused it wants no verdicts. The kill counts all the same.
+    fn judge(&mut self, model: &Model, oom: &Oom, place: &Place, t_ns: u64) -> Option<Finding> {
         let attribution = Attribution::new(model, oom, place.root.as_deref(), t_ns);
         let cause = attribution.cause();
         let kill = Kill::new(model, oom, &cause, t_ns);
         let cascade = self.cascades.count(place.root.as_ref(), kill);
+        if model.config().ignores(cause.pool().map(|pool| &**pool), FindingKind::OomVerdict) {
+            return None;
+        }
         let culprit = match &cause {
             Cause::Process(culprit) => Some((**culprit).clone()),
             _ => None,
@@ -68,7 +74,7 @@ impl OomVerdict {
         let bystanders = oom.victims.iter().filter(suffers).map(|victim| victim.tgid).collect();
         let watched_s =
             attribution.is_partial.then(|| t_ns.saturating_sub(model.began_ns()) as f64 / 1e9);
-        Finding::new(
+        Some(Finding::new(
             FindingKind::OomVerdict,
             Severity::Critical,
             culprit.as_ref().map(|culprit| subject(model, culprit)),
@@ -100,7 +106,7 @@ impl OomVerdict {
                 lost_records: attribution.lost_records,
                 watched_s,
             })),
-        )
+        ))
     }
 }
 

@@ -29,7 +29,6 @@ const CRITICAL_ROOM: f64 = 0.05;
 
 /// Judges pools.
 pub struct PoolDetector {
-    horizon_s: f64,
     filter: Filter,
     judged_ns: u64,
     known: FxHashMap<PoolName, Vec<Known>>,
@@ -49,17 +48,12 @@ struct Known {
 impl PoolDetector {
     /// For these settings.
     pub fn new(config: &Config) -> Self {
-        Self {
-            horizon_s: config.horizon_s,
-            filter: Filter::of(config),
-            judged_ns: 0,
-            known: FxHashMap::default(),
-        }
+        Self { filter: Filter::of(config), judged_ns: 0, known: FxHashMap::default() }
     }
 
     fn judge(&mut self, model: &Model, pool: &Pool<'_>, ledger: &mut Ledger) {
         let now_ns = model.now_ns();
-        let Some(facts) = Facts::of(model, pool, self.horizon_s) else { return };
+        let Some(facts) = Facts::of(model, pool) else { return };
         let Some(judgement) = facts.judge() else { return };
         let name = (Arc::clone(pool.name), pool.master_tgid);
         let known = self.known.entry(name).or_default();
@@ -70,7 +64,9 @@ impl PoolDetector {
         };
         let known = &mut known[at];
         known.last_ns = now_ns;
-        if pool.workers().any(|worker| self.filter.matches_process(worker)) {
+        let is_told = pool.workers().any(|worker| self.filter.matches_process(worker))
+            && !model.config().ignores(Some(pool.name), kind(&judgement));
+        if is_told || known.said.is_some() {
             let severity = severity(&facts, &judgement);
             if known.said.as_ref().is_none_or(|said| ledger.is_news(said, severity)) {
                 let finding = finding(pool, &facts, &judgement);
@@ -110,6 +106,10 @@ impl Detector for PoolDetector {
             !known.is_empty()
         });
     }
+
+    fn configure(&mut self, config: &Config) {
+        self.filter = Filter::of(config);
+    }
 }
 
 /// The rules of a finding that was told just now.
@@ -121,7 +121,7 @@ pub(super) fn account(model: &Model, evidence: &PoolDiagnosis) -> Account {
         })
     };
     let pool = model.pools().find(is_in);
-    let facts = pool.and_then(|pool| Facts::of(model, &pool, model.config().horizon_s));
+    let facts = pool.and_then(|pool| Facts::of(model, &pool));
     let Some(facts) = facts else { return Account::default() };
     let Some(judgement) = facts.judge() else { return Account::default() };
     Account {
@@ -153,6 +153,14 @@ fn severity(facts: &Facts<'_>, judgement: &Judgement) -> Severity {
     }
 }
 
+fn kind(judgement: &Judgement) -> FindingKind {
+    match judgement {
+        Judgement::PoolTooLarge { .. } => FindingKind::PoolTooLarge,
+        Judgement::SlowLeak { .. } => FindingKind::Leak,
+        Judgement::RunawayWorkers { .. } | Judgement::SharedMemory => FindingKind::Pool,
+    }
+}
+
 fn finding(pool: &Pool<'_>, facts: &Facts<'_>, judgement: &Judgement) -> Finding {
     let severity = severity(facts, judgement);
     let first = facts.workers.first();
@@ -164,12 +172,13 @@ fn finding(pool: &Pool<'_>, facts: &Facts<'_>, judgement: &Judgement) -> Finding
         pool: Some(Arc::clone(pool.name)),
         cgroup: first.and_then(|worker| worker.cgroup.clone()),
     });
-    let kind = match judgement {
-        Judgement::PoolTooLarge { .. } => FindingKind::PoolTooLarge,
-        Judgement::SlowLeak { .. } => FindingKind::Leak,
-        Judgement::RunawayWorkers { .. } | Judgement::SharedMemory => FindingKind::Pool,
-    };
     let lost = sentence::lost(facts.lost_records);
     let summary = words::summary(pool.name, facts, judgement) + &lost;
-    Finding::new(kind, severity, subject, summary, Evidence::Pool(facts.evidence(judgement)))
+    Finding::new(
+        kind(judgement),
+        severity,
+        subject,
+        summary,
+        Evidence::Pool(facts.evidence(judgement)),
+    )
 }

@@ -33,7 +33,6 @@ const KINDS: [FindingKind; 2] = [FindingKind::Runaway, FindingKind::MemoryLimit]
 
 /// Finds runaways.
 pub struct RunawayDetector {
-    horizon_s: f64,
     filter: Filter,
     /// Since when a PHP worker would be named, if it was known what it does.
     waiting: FxHashMap<ProcessKey, u64>,
@@ -139,11 +138,7 @@ fn stopped_by_php(model: &Model, process: &Process, soonest_s: f64) -> Option<Ph
 impl RunawayDetector {
     /// For these settings.
     pub fn new(config: &Config) -> Self {
-        Self {
-            horizon_s: config.horizon_s,
-            filter: Filter::of(config),
-            waiting: FxHashMap::default(),
-        }
+        Self { filter: Filter::of(config), waiting: FxHashMap::default() }
     }
 
     /// Raises what a process is about to meet, and tells of it again when there is less time left
@@ -157,7 +152,7 @@ impl RunawayDetector {
     ) {
         // Most events end here.
         let mut rises = rises.filter(|rise| rules::is_more_than_warm_up(rise.novel_bytes()));
-        let threat = rises.find_map(|rise| self.threat(model, process, rise));
+        let threat = rises.find_map(|rise| threat(model, process, rise));
         let Some(threat) = threat else { return };
         let topic = Topic::process(threat.kind(), process.key);
         match ledger.get(&topic) {
@@ -168,41 +163,13 @@ impl RunawayDetector {
             Some(_) => ledger.hold(topic, threat.finding(model, process)),
             None => {
                 if self.filter.matches_process(process)
+                    && !model.config().ignores(process.pool(), threat.kind())
                     && !self.waits(model, process, threat.eta_s())
                 {
                     ledger.hold(topic, threat.finding(model, process));
                 }
             }
         }
-    }
-
-    fn threat<'a>(
-        &self,
-        model: &'a Model,
-        process: &'a Process,
-        rise: Rise<'a>,
-    ) -> Option<Threat<'a>> {
-        if !all_hold(&rules::growth(model, &rise)) {
-            return None;
-        }
-        let is_private = rise.memory == MemoryKind::Private;
-        let lasts = |eta_s| all_hold(&rules::time(eta_s, self.horizon_s, &rise));
-        let mut dangers: Vec<_> = model
-            .limits_of(process)
-            .filter(|scope| !is_private || can_reach(process, scope))
-            .filter_map(|scope| Danger::new(model, rise, scope))
-            .filter(|danger| lasts(danger.eta_s))
-            .collect();
-        dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
-        let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
-        if is_private && let Some(limit) = stopped_by_php(model, process, soonest_s) {
-            let is_near = rules::memory_limit(&limit.limit).holds();
-            return (lasts(limit.eta_s) && is_near).then_some(Threat::MemoryLimit(limit));
-        }
-        dangers.into_iter().find_map(|danger| {
-            let share = Share::of(model, process, &danger).part();
-            rules::share(share).holds().then_some(Threat::Shared(danger, share))
-        })
     }
 
     /// A look into a growing PHP worker is under way: what it does is worth a short wait, where
@@ -282,6 +249,36 @@ impl Detector for RunawayDetector {
             _ => {}
         }
     }
+
+    fn configure(&mut self, config: &Config) {
+        self.filter = Filter::of(config);
+    }
+}
+
+/// What a process is about to meet first by one kind of its memory.
+fn threat<'a>(model: &'a Model, process: &'a Process, rise: Rise<'a>) -> Option<Threat<'a>> {
+    if !all_hold(&rules::growth(model, &rise)) {
+        return None;
+    }
+    let is_private = rise.memory == MemoryKind::Private;
+    let horizon_s = model.config().horizon_s_of(process.pool());
+    let lasts = |eta_s| all_hold(&rules::time(eta_s, horizon_s, &rise));
+    let mut dangers: Vec<_> = model
+        .limits_of(process)
+        .filter(|scope| !is_private || can_reach(process, scope))
+        .filter_map(|scope| Danger::new(model, rise, scope))
+        .filter(|danger| lasts(danger.eta_s))
+        .collect();
+    dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
+    let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
+    if is_private && let Some(limit) = stopped_by_php(model, process, soonest_s) {
+        let is_near = rules::memory_limit(&limit.limit).holds();
+        return (lasts(limit.eta_s) && is_near).then_some(Threat::MemoryLimit(limit));
+    }
+    dangers.into_iter().find_map(|danger| {
+        let share = Share::of(model, process, &danger).part();
+        rules::share(share).holds().then_some(Threat::Shared(danger, share))
+    })
 }
 
 /// Whether it grew in the last ten seconds.

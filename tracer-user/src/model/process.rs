@@ -100,6 +100,11 @@ impl Process {
         }
     }
 
+    /// The PHP pool that it is a worker of.
+    pub fn pool(&self) -> Option<&str> {
+        self.php.as_ref()?.pool.as_deref()
+    }
+
     /// Whether it is in the cgroup `root` or below it; None = the host, in which all are.
     pub fn is_in(&self, root: Option<&str>) -> bool {
         root.is_none_or(|root| self.cgroup.as_ref().is_some_and(|path| is_below(path, root)))

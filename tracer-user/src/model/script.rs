@@ -19,6 +19,8 @@ pub(crate) struct Script {
     pub detectors: Vec<Box<dyn Detector>>,
     pub ledger: Ledger,
     pub findings: Vec<(f64, Finding)>,
+    /// All events so far.
+    pub log: Vec<Stamped>,
     /// Now, ns; starts at 1000 s.
     pub t_ns: u64,
 }
@@ -66,6 +68,7 @@ impl Script {
             detectors: detect::all(&config),
             ledger: Ledger::default(),
             findings: Vec::new(),
+            log: Vec::new(),
             t_ns: 1_000_000_000_000,
         };
         script.feed(Event::Header(Box::new(Header {
@@ -78,10 +81,14 @@ impl Script {
 
     pub fn feed(&mut self, event: Event) {
         let at = Stamped { t_ns: self.t_ns, wall_ns: 0, event };
+        if let Event::Config(config) = &at.event {
+            self.detectors.iter_mut().for_each(|detector| detector.configure(config));
+        }
         self.model.apply(&at);
         for detector in &mut self.detectors {
             detector.observe(&self.model, &at, &mut self.ledger);
         }
+        self.log.push(at);
         let now = self.now();
         let news = self.ledger.take_news();
         self.findings.extend(news.into_iter().map(|finding| (now, finding)));

@@ -202,7 +202,9 @@ fn headers(problems: &mut Found, path: &str, headers: &BTreeMap<String, String>)
         let fault = match HeaderName::try_from(&name) {
             Err(_) => Fault::HeaderName { name },
             Ok(known) if TAKEN.contains(&known.as_str()) => Fault::HeaderTaken { name },
-            Ok(_) if HeaderValue::from_str(value).is_err() => Fault::HeaderValue { name },
+            Ok(_) if !value.is_ascii() || HeaderValue::from_str(value).is_err() => {
+                Fault::HeaderValue { name }
+            }
             Ok(_) => continue,
         };
         let line = problems.line(&path);

@@ -75,7 +75,7 @@ fn address(text: &str) -> Result<SocketAddr, ListenError> {
     if let Ok(address) = text.parse() {
         return Ok(address);
     }
-    let bare = text.trim_matches(['[', ']']);
+    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
     if bare.parse::<IpAddr>().is_ok() || bare == "localhost" {
         return Err(ListenError::NoPort);
     }

@@ -11,13 +11,14 @@ use serde_json::Value;
 use toml::de::DeTable;
 
 use super::problem::{Fault, Problem, SettingsError};
+use super::value::quoted;
 use super::walk::{Found, Lines, Walk};
 use super::{DEFAULT_PATH, Settings, Size, Span, check, shape};
 use crate::text::printable;
 
-/// Largest file, bytes: some thousand lines. A larger one of nothing but errors would take more memory
-/// than the tracer may have.
-pub(super) const MOST_BYTES: u64 = 256 << 10;
+/// Largest file, bytes: a thousand lines and more. Where every line is an error, each takes some
+/// hundred bytes of memory, and the tracer has not much.
+pub(super) const MOST_BYTES: u64 = 64 << 10;
 
 /// Settings, and where they come from.
 #[derive(Debug)]
@@ -115,9 +116,10 @@ fn settings(text: &str, found: &mut Found) -> Option<Settings> {
         let line = error.span().map_or(1, |span| lines.at(span.start));
         if broken.last() != Some(&line) {
             broken.push(line);
-            let message = printable(&error.message().replace('\n', ", ")).into_owned();
-            let hint = quotes(lines.text(text, line));
-            found.note(line, "", Fault::Syntax { message, hint });
+            let fault = unquoted(lines.text(text, line)).unwrap_or_else(|| Fault::Syntax {
+                message: printable(&error.message().replace('\n', ", ")).into_owned(),
+            });
+            found.note(line, "", fault);
         }
     }
     drop(errors);
@@ -141,20 +143,20 @@ fn settings(text: &str, found: &mut Found) -> Option<Settings> {
     }
 }
 
-/// A hint when a line has a value that wants quotes. The value may be a secret: it is repeated only
-/// when it is a size or a time.
-fn quotes(line: &str) -> String {
-    let Some((key, value)) = line.split_once('=') else { return String::new() };
-    let value = value.split('#').next().unwrap_or_default().trim();
-    let is_bare = value.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == '.');
-    if !is_bare {
-        return String::new();
+/// A line whose value only lacks its quotes. The value may be a secret: it is repeated only when it
+/// is a size or a time.
+fn unquoted(line: &str) -> Option<Fault> {
+    let (key, value) = line.split_once('=')?;
+    let (key, value) = (key.trim(), value.split('#').next().unwrap_or_default().trim());
+    let is_bare = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
+    let begins_bare = value.starts_with(|c: char| c.is_alphanumeric() || c == '/' || c == '.');
+    let is_literal = value.parse::<f64>().is_ok() || matches!(value, "true" | "false");
+    if key.is_empty() || !key.chars().all(is_bare) || !begins_bare || is_literal {
+        return None;
     }
     let is_plain = value.parse::<Size>().is_ok() || value.parse::<Span>().is_ok();
     let value = if is_plain { value } else { "…" };
-    format!("; values other than numbers, true and false need quotes: {} = \"{value}\"", {
-        super::value::quoted(key.trim())
-    })
+    Some(Fault::Unquoted { key: quoted(key), value: value.to_owned() })
 }
 
 impl Loaded {
@@ -183,3 +185,6 @@ impl Loaded {
         found
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -59,7 +59,7 @@ fn tables(keys: &'static [Key], page: &mut Roff) {
             _ => continue,
         };
         page.control("SH", [header.as_str()]);
-        page.text([roman(key.sentences())]);
+        page.text(marked(&key.sentences()));
         for key in inner {
             one(key, page);
         }
@@ -80,12 +80,19 @@ fn one(key: &Key, page: &mut Roff) {
         None if key.is_required => " Must be given; the value here is an example.",
         None => " Not set by default; the value here is an example.",
     };
-    page.text([roman(format!("{}{kind}", key.sentences()))]);
+    page.text(marked(&format!("{}{kind}", key.sentences())));
     let described = choices.iter().filter(|choice| !choice.docs.is_empty());
     for Choice { word, docs } in described {
-        let text: [Inline; 2] = [bold(word.as_str()), roman(format!(": {docs}"))];
+        let mut text = vec![bold(word.as_str()), roman(": ")];
+        text.extend(marked(docs));
         page.control("RS", []);
         page.text(text);
         page.control("RE", []);
     }
+}
+
+/// What stands between backquotes is bold.
+fn marked(text: &str) -> Vec<Inline> {
+    let parts = text.split('`').enumerate();
+    parts.map(|(at, part)| if at % 2 == 0 { roman(part) } else { bold(part) }).collect()
 }

@@ -10,6 +10,8 @@
 mod alerts;
 mod change;
 mod check;
+#[cfg(test)]
+mod fuzz;
 mod listen;
 mod load;
 mod manual;

@@ -90,8 +90,10 @@ impl fmt::Display for Problem {
 pub enum Fault {
     #[error("this is no text in UTF-8")]
     NotUtf8,
-    #[error("{message}{hint}")]
-    Syntax { message: String, hint: String },
+    #[error("{message}")]
+    Syntax { message: String },
+    #[error("texts, sizes and times need quotes: write {key} = \"{value}\"")]
+    Unquoted { key: String, value: String },
     #[error("the file is no TOML that can be read further")]
     Unreadable,
     #[error("{} more lines are wrong", count)]

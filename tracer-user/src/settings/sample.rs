@@ -103,3 +103,69 @@ fn comment(text: &str, out: &mut String) {
     out.push_str(&line);
     out.push('\n');
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::settings::{Loaded, Settings, manual, parse, schema};
+    use std::path::Path;
+
+    fn loaded(text: &str) -> Loaded {
+        parse(Path::new("sample"), text.as_bytes()).unwrap_or_else(|error| panic!("{error:#?}"))
+    }
+
+    /// With everything in force that is commented out.
+    pub(in crate::settings) fn uncommented() -> String {
+        let line = |line: &str| {
+            let bare = line.strip_prefix("# ");
+            let is_setting = |bare: &&str| {
+                let key = bare.split(" = ").next().unwrap_or_default();
+                let is_key = |c: char| c.is_ascii_lowercase() || c == '_';
+                bare.starts_with("[[") || (bare.contains(" = ") && key.chars().all(is_key))
+            };
+            format!("{}\n", bare.filter(is_setting).unwrap_or(line))
+        };
+        sample().lines().map(line).collect()
+    }
+
+    #[test]
+    fn the_sample_changes_nothing_and_holds_every_key() {
+        let bare = loaded(&sample());
+        assert_eq!((bare.settings.clone(), bare.given()), (Settings::default(), 0));
+        assert!(bare.warnings.is_empty());
+        let all = loaded(&uncommented());
+        let leaves = shape::all(shape::root()).filter(|key| !key.is_table()).count();
+        assert_eq!((all.given(), all.warnings.len()), (leaves, 0));
+        let mut plain = all.settings.clone();
+        plain.pool.clear();
+        plain.alerts.webhook.clear();
+        plain.alerts.command.clear();
+        plain.alerts.otlp.clear();
+        assert_eq!(plain, Settings::default());
+        assert!(sample().lines().all(|line| line.chars().count() <= COLUMNS), "{}", sample());
+    }
+
+    #[test]
+    fn the_packaged_file_is_the_sample() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../packaging/rampage.toml");
+        let packaged = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(
+            packaged == sample(),
+            "packaging/rampage.toml is not what is printed now; renew it by \
+             `cargo run -- config sample > packaging/rampage.toml`"
+        );
+    }
+
+    #[test]
+    fn page_and_schema_have_every_key() {
+        let page = manual().replace("\\*(Aq", "'").replace("\\-", "-");
+        let schema = schema().to_value().to_string();
+        for key in shape::all(shape::root()) {
+            assert!(page.contains(key.name), "{}", key.path);
+            assert!(schema.contains(&format!("\"{}\":", key.name)), "{}", key.path);
+            let plain = key.docs.split('`').step_by(2).max_by_key(|part| part.len());
+            assert!(page.contains(plain.unwrap_or("?")), "{}: {plain:?}", key.path);
+        }
+        assert!(page.contains("Who caused an OOM kill."), "the kinds of finding are described");
+    }
+}

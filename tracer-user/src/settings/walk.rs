@@ -38,8 +38,13 @@ impl Found {
         Self { path, ..Self::default() }
     }
 
+    /// Whether what is noted from now on is only counted.
+    pub fn is_full(&self) -> bool {
+        self.problems.len() >= MOST_PROBLEMS
+    }
+
     pub fn note(&mut self, line: u32, key: &str, fault: Fault) {
-        if self.problems.len() < MOST_PROBLEMS {
+        if !self.is_full() {
             let (path, key) = (Arc::clone(&self.path), key.to_owned());
             self.problems.push(Problem { path, line, key, fault });
         } else {
@@ -120,7 +125,7 @@ impl Walk<'_> {
             let line = self.at(&name.span());
             let name = name.get_ref();
             let Some(key) = keys.iter().find(|key| *key.name == **name) else {
-                let hint = hint(name, keys);
+                let hint = if self.found.is_full() { String::new() } else { hint(name, keys) };
                 self.found.note(line, &join(&plain(path), name), Fault::UnknownKey { hint });
                 continue;
             };

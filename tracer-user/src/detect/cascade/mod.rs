@@ -77,11 +77,7 @@ impl Kill {
         };
         let known = |key: ProcessKey| model.living_or_exited(&key);
         let blamed = culprit.as_ref().and_then(|culprit| known(culprit.key()));
-        let pool = match cause {
-            Cause::Process(culprit) => culprit.pool.clone(),
-            Cause::Pool { pool, .. } => Some(Arc::clone(pool)),
-            _ => None,
-        };
+        let pool = cause.pool().cloned();
         let is_served = culprit.as_ref().is_some_and(|culprit| culprit.request.is_some());
         let kind = || blamed?.insight.as_ref()?.kind().cloned();
         let victims = oom.victims.iter().take(VICTIMS);

@@ -15,7 +15,8 @@ use super::account::Account;
 use super::rule::{Needs, Rule};
 use super::{Detector, Ledger};
 use crate::event::{
-    Config, Event, Exit, Finding, Killed, KilledBy, Oom, Party, Php, ProcessKey, Signal, Stamped,
+    Config, Event, Exit, Finding, FindingKind, Killed, KilledBy, Oom, Party, Php, ProcessKey,
+    Signal, Stamped,
 };
 use crate::model::{Model, Process};
 use crate::sink::filter::Filter;
@@ -144,6 +145,7 @@ impl KilledDetector {
         if !is_watched
             || self.victims.contains_key(&target)
             || !self.filter.matches_process(process)
+            || model.config().ignores(process.pool(), FindingKind::Killed)
         {
             return;
         }
@@ -228,6 +230,10 @@ impl Detector for KilledDetector {
             }
             _ => {}
         }
+    }
+
+    fn configure(&mut self, config: &Config) {
+        self.filter = Filter::of(config);
     }
 }
 

@@ -90,7 +90,8 @@ impl Judgement {
 
 impl<'a> Facts<'a> {
     /// None = no worker, or no limit is known.
-    pub fn of(model: &'a Model, pool: &Pool<'a>, horizon_s: f64) -> Option<Self> {
+    pub fn of(model: &'a Model, pool: &Pool<'a>) -> Option<Self> {
+        let horizon_s = model.config().horizon_s_of(Some(pool.name));
         let mut workers: Vec<&Process> = pool.workers().collect();
         workers.sort_by_key(|worker| (std::cmp::Reverse(worker.private_bytes()), worker.key));
         let room =

@@ -67,8 +67,9 @@ impl PressureDetector {
         let now_ns = model.now_ns();
         let path = strain.path.cloned();
         let is_shown = path.is_none() || self.filter.matches_cgroup(path.as_deref());
+        let is_told = self.known.get(&path).is_some_and(|known| known.told.is_some());
         let holds = strain.is_hung || is_strained(strain);
-        if !is_shown || (!holds && !self.known.contains_key(&path)) {
+        if !(is_shown || is_told) || (!holds && !self.known.contains_key(&path)) {
             return;
         }
         let topic = Topic::place(FindingKind::Pressure, path.as_ref());
@@ -138,6 +139,11 @@ impl Detector for PressureDetector {
             }
             _ => {}
         }
+    }
+
+    fn configure(&mut self, config: &Config) {
+        self.filter = Filter::of(config);
+        self.known.retain(|_, known| known.told.is_some());
     }
 }
 

@@ -27,7 +27,8 @@ fn own_limit(model: &Model, process: &Process, rise: &Rise<'_>, account: &mut Ac
         Number::bytes("left of its memory_limit", danger.limit.headroom_bytes),
         Number::seconds("time left", danger.eta_s),
     ];
-    account.rules.extend(rules::time(danger.eta_s, model.config().horizon_s, rise));
+    let horizon_s = model.config().horizon_s_of(process.pool());
+    account.rules.extend(rules::time(danger.eta_s, horizon_s, rise));
     account.rules.push(rules::memory_limit(&danger.limit));
 }
 
@@ -57,7 +58,8 @@ fn shared_limit<'a>(
         Number::bytes("the limit rose, net", share.rise_bytes),
         Number::bytes("counted as all growth", share.all_bytes()),
     ];
-    account.rules.extend(rules::time(danger.eta_s, model.config().horizon_s, &rise));
+    let horizon_s = model.config().horizon_s_of(process.pool());
+    account.rules.extend(rules::time(danger.eta_s, horizon_s, &rise));
     account.rules.push(rules::share(share.part()));
     account.choices.push(rules::critical(danger.eta_s));
 }

@@ -226,6 +226,12 @@ impl Sink for TraceFile {
         self.last = (at.t_ns, at.wall_ns);
         match &at.event {
             Event::Header(_) => self.header = Some(at.clone()),
+            // A file that begins later begins with the settings of then.
+            Event::Config(config) => {
+                if let Some(Stamped { event: Event::Header(header), .. }) = &mut self.header {
+                    header.config.clone_from(config);
+                }
+            }
             Event::End(end) if self.failing => {
                 self.advance(model)?;
                 let lost = std::mem::take(&mut self.lost);

@@ -2,7 +2,7 @@
 //! in the `tests` crate.
 
 use super::*;
-use crate::event::{Config, Header, Tick};
+use crate::event::{Config, Header, PoolConfig, Tick};
 use crate::trace::lines::{MAX_LINE_BYTES, decode};
 use std::fs;
 use std::io::Read;
@@ -151,4 +151,32 @@ fn a_reader_that_went_away_ends_the_run() {
     drop(reader);
     let ended = file.event(&Model::new(&Config::default()), &tick(1));
     assert!(matches!(ended, Err(SinkError::Closed)));
+}
+
+#[test]
+fn a_later_file_begins_with_the_settings_of_then() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t");
+    let model = Model::new(&Config::default());
+    let rotation = Rotation { max_size_bytes: Some(64 << 10), keep: 1 };
+    let mut file = TraceFile::create(&path, rotation).unwrap();
+    let header = Header { hostname: "h".to_owned(), ..Header::default() };
+    let rule = PoolConfig { name: "www*".to_owned(), ..PoolConfig::default() };
+    let changed = Config { horizon_s: 7.0, pools: vec![rule], ..Config::default() };
+    let at = |t_ns, event| Stamped { t_ns, wall_ns: 0, event };
+    file.event(&model, &at(0, Event::Header(Box::new(header)))).unwrap();
+    file.event(&model, &at(1, Event::Config(Box::new(changed.clone())))).unwrap();
+    for number in 1..100 {
+        file.event(&model, &lost(number, &"x".repeat(1000))).unwrap();
+        file.event(&model, &tick(number)).unwrap();
+    }
+    file.finish().unwrap();
+    let read = |name: &str| events(&fs::read(folder.path().join(name)).unwrap());
+    let config = |at: &Stamped| match &at.event {
+        Event::Header(header) => (header.hostname.clone(), header.config.clone()),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(config(&read("t.1")[0]), ("h".to_owned(), Config::default()));
+    assert_eq!(read("t.1")[1].event, Event::Config(Box::new(changed.clone())));
+    assert_eq!(config(&read("t")[0]), ("h".to_owned(), changed));
 }
