@@ -2,6 +2,7 @@
 //! and reports.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net;
@@ -309,10 +310,13 @@ fn wanted(courier: &Courier, problems: &mut Vec<String>) -> BTreeMap<String, (Se
         if let Some(problem) = config.problem() {
             problems.push(format!("{name}: {problem}"));
         }
-        if all.contains_key(&name) {
-            problems.push(format!("{name} is there twice, the first one holds"));
-        } else {
-            all.insert(name, (least, config));
+        match all.entry(name) {
+            Entry::Occupied(first) => {
+                problems.push(format!("{} is there twice, the first one holds", first.key()));
+            }
+            Entry::Vacant(free) => {
+                free.insert((least, config));
+            }
         }
     }
     all

@@ -1,0 +1,10 @@
+//! The courier as a process, between a tracer and receivers that are played by these tests.
+
+mod command;
+mod endpoint;
+mod journal;
+mod otlp;
+mod outbox;
+mod tracer;
+mod web;
+mod webhook;
