@@ -54,6 +54,15 @@ fn signal(handle: &Handle, signal: Signal) {
     kill_process(Pid::from_raw(tgid.cast_signed()).unwrap(), signal).unwrap();
 }
 
+/// CPU time of this thread, and how often it gave up its processor to wait for something.
+fn spent() -> (Duration, u64) {
+    let read = |name| std::fs::read_to_string(format!("/proc/thread-self/{name}")).unwrap();
+    let ns = read("schedstat").split(' ').next().unwrap().parse().unwrap();
+    let status = read("status");
+    let waits = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
+    (Duration::from_nanos(ns), waits.unwrap().trim().parse().unwrap())
+}
+
 fn ops(handle: &Handle) -> (u64, u64) {
     let all = handle.deliveries();
     let ops = all.iter().find(|one| one.receiver == "webhook:ops");
@@ -69,6 +78,7 @@ async fn a_courier_that_stops_reading_costs_the_pipeline_nothing_but_counted_los
     until("the first is delivered", || ops(&handle).0 == 1).await;
     signal(&handle, Signal::STOP);
     let mut took = Vec::new();
+    let before = spent();
     for id in 2..=10_000 {
         let since = Instant::now();
         tell(&mut outbox, &model, id);
@@ -80,13 +90,17 @@ async fn a_courier_that_stops_reading_costs_the_pipeline_nothing_but_counted_los
             tokio::task::yield_now().await;
         }
     }
+    let (cpu, waits) = (spent().0 - before.0, spent().1 - before.1);
     took.sort_unstable();
-    let (p99, longest) = (took[took.len() * 99 / 100], took[took.len() - 1]);
+    let (median, longest) = (took[took.len() / 2], took[took.len() - 1]);
     let status = handle.status();
-    println!("99 % within {p99:?}, longest {longest:?}; {status:?}");
-    assert!(p99 < Duration::from_millis(1), "{p99:?}");
-    // The test shares its processors with others.
-    assert!(longest < Duration::from_millis(100), "{longest:?}");
+    println!(
+        "median {median:?}, longest {longest:?}, {cpu:?} of CPU, waited {waits} times; {status:?}"
+    );
+    assert!(median < Duration::from_millis(1), "{median:?}");
+    // Others use these processors too, and time alone would tell of them: it never waited by itself.
+    assert!(cpu < Duration::from_millis(1) * took.len() as u32, "{cpu:?}");
+    assert!(waits < 10, "{waits}");
     assert!(status.lost > 5000 && status.waiting_bytes <= 1 << 20, "{status:?}");
     let told = outbox.take_lost().unwrap();
     assert_eq!((&*told.source, told.records), ("alerts", status.lost));

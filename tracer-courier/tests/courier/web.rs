@@ -93,6 +93,7 @@ fn serve(
     next: impl Fn() -> Act,
     taken: &Mutex<Vec<Taken>>,
 ) -> std::io::Result<()> {
+    stream.set_nodelay(true)?;
     let mut reader = BufReader::new(stream);
     let mut writer = stream;
     loop {
@@ -119,7 +120,8 @@ fn serve(
                 if status < 300 {
                     take();
                 }
-                write!(writer, "HTTP/1.1 {status} X\r\n{lines}Content-Length: 0\r\n\r\n")?;
+                let answer = format!("HTTP/1.1 {status} X\r\n{lines}Content-Length: 0\r\n\r\n");
+                writer.write_all(answer.as_bytes())?;
             }
             Act::Body(answer) => {
                 take();
