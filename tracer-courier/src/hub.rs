@@ -18,6 +18,7 @@ use rampage::settings::{CommandAlert, Otlp, Webhook};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -96,6 +97,13 @@ pub async fn run(link: net::UnixStream, listener: Option<OwnedFd>) -> anyhow::Re
         .map(|listener| Endpoint::start(listener, Arc::clone(&questions), Arc::clone(&health)))
         .transpose()
         .context("cannot serve the metrics")?;
+    // Whoever ends the service or its terminal signals all its processes; this one ends when the tracer
+    // has hung up. Caught and not ignored: what it runs would inherit that.
+    let _caught = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+        .map(signal)
+        .into_iter()
+        .collect::<io::Result<Vec<_>>>()
+        .context("cannot catch signals")?;
     let mut hub = Hub {
         about: Arc::default(),
         start_wall_ns: 0,

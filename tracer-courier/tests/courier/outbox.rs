@@ -143,6 +143,8 @@ async fn a_killed_courier_is_started_again_and_what_was_queued_arrives() {
     for id in 51..=150 {
         tell(&mut outbox, &model, id);
     }
+    // systemd tells all processes of a service.
+    signal(&handle, Signal::TERM);
     outbox.finish().unwrap();
     assert_eq!(web.ids(), (1..=150).collect::<Vec<_>>());
 }
