@@ -92,8 +92,12 @@ impl Living {
     }
 
     fn rss_kib(&self) -> u64 {
+        self.status_kib("VmRSS:")
+    }
+
+    fn status_kib(&self, field: &str) -> u64 {
         let status = fs::read_to_string(format!("/proc/{}/status", self.tgid)).unwrap();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
@@ -154,6 +158,18 @@ fn metrics_health_and_readiness_are_told() {
     assert!(since.elapsed() < Duration::from_secs(4));
     until("its silence is noticed", || living.get("/healthz", "").starts_with("HTTP/1.1 503"));
     assert!(living.end().unwrap().delivered >= 8);
+}
+
+#[test]
+fn without_receivers_it_takes_little_memory_and_one_thread() {
+    let living = Living::start("127.0.0.1:0");
+    assert!(living.get("/healthz", "").starts_with("HTTP/1.1 200"));
+    // What is not code, which depends on how it was built.
+    let anon = living.status_kib("RssAnon:");
+    println!("{anon} KiB, {} KiB with code", living.rss_kib());
+    assert!(anon < 2048, "{anon} KiB");
+    let threads = fs::read_dir(format!("/proc/{}/task", living.tgid)).unwrap().count();
+    assert_eq!(threads, 1);
 }
 
 #[test]
