@@ -2,6 +2,7 @@
 //! and reports.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net;
@@ -17,6 +18,7 @@ use rampage::settings::{CommandAlert, Otlp, Webhook};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
+use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, timeout};
@@ -95,6 +97,13 @@ pub async fn run(link: net::UnixStream, listener: Option<OwnedFd>) -> anyhow::Re
         .map(|listener| Endpoint::start(listener, Arc::clone(&questions), Arc::clone(&health)))
         .transpose()
         .context("cannot serve the metrics")?;
+    // Whoever ends the service or its terminal signals all its processes; this one ends when the tracer
+    // has hung up. Caught and not ignored: what it runs would inherit that.
+    let _caught = [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()]
+        .map(signal)
+        .into_iter()
+        .collect::<io::Result<Vec<_>>>()
+        .context("cannot catch signals")?;
     let mut hub = Hub {
         about: Arc::default(),
         start_wall_ns: 0,
@@ -309,10 +318,13 @@ fn wanted(courier: &Courier, problems: &mut Vec<String>) -> BTreeMap<String, (Se
         if let Some(problem) = config.problem() {
             problems.push(format!("{name}: {problem}"));
         }
-        if all.contains_key(&name) {
-            problems.push(format!("{name} is there twice, the first one holds"));
-        } else {
-            all.insert(name, (least, config));
+        match all.entry(name) {
+            Entry::Occupied(first) => {
+                problems.push(format!("{} is there twice, the first one holds", first.key()));
+            }
+            Entry::Vacant(free) => {
+                free.insert((least, config));
+            }
         }
     }
     all

@@ -198,6 +198,7 @@ async fn work<D: Deliver>(
 ) {
     let receiver = queue.delivery().receiver;
     let mut backoff = Backoff::default();
+    let mut failed = false;
     let mut failing = false;
     loop {
         let told = tokio::select! {
@@ -205,7 +206,14 @@ async fn work<D: Deliver>(
             () = &mut *stopped => return,
             told = queue.front() => told,
         };
-        let (after, why) = match deliver.deliver(&told).await {
+        // It failed with the one before: those that waited too long with that are not tried one by one.
+        if failed && told.since.elapsed() >= give_up {
+            queue.finish(|counts| counts.lost += 1);
+            continue;
+        }
+        let outcome = deliver.deliver(&told).await;
+        failed = matches!(outcome, Outcome::Again { .. });
+        let (after, why) = match outcome {
             Outcome::Delivered => {
                 queue.finish(|counts| counts.delivered += 1);
                 backoff.reset();

@@ -49,7 +49,7 @@ mod test;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use protocol::{Alert, Courier, Delivery};
+use protocol::{Courier, Delivery, Tell};
 use state::Shared;
 use tokio::sync::mpsc;
 
@@ -134,14 +134,7 @@ pub fn start(
 impl Sink for Outbox {
     fn event(&mut self, model: &Model, at: &Stamped) -> Result<(), SinkError> {
         if let Event::Finding(finding) = &at.event {
-            let alert = || {
-                Box::new(Alert {
-                    t_ns: at.t_ns,
-                    wall_ns: at.wall_ns,
-                    finding: finding.as_ref().clone(),
-                })
-            };
-            self.shared.tell(model, finding, alert);
+            self.shared.tell(model, &Tell { t_ns: at.t_ns, wall_ns: at.wall_ns, finding });
         }
         Ok(())
     }

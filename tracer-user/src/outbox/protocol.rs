@@ -62,6 +62,18 @@ pub struct Alert {
     pub finding: Finding,
 }
 
+/// An [`Order::Tell`] of a finding that is only borrowed, for the side that sends it.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(tag = "type", rename = "tell")]
+pub struct Tell<'a> {
+    /// CLOCK_BOOTTIME, ns.
+    pub t_ns: u64,
+    /// Wall clock, ns since 1970-01-01 UTC.
+    pub wall_ns: i64,
+    /// What was found.
+    pub finding: &'a Finding,
+}
+
 /// From the courier.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
@@ -98,4 +110,18 @@ pub struct Delivery {
     pub lost: u64,
     /// Waiting now.
     pub queued: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::outbox::test::finding;
+
+    #[test]
+    fn a_borrowed_alert_is_read_as_an_order() {
+        let finding = finding(3);
+        let sent = serde_json::to_vec(&Tell { t_ns: 1, wall_ns: -2, finding: &finding }).unwrap();
+        let read: Order = serde_json::from_slice(&sent).unwrap();
+        assert_eq!(read, Order::Tell(Box::new(Alert { t_ns: 1, wall_ns: -2, finding })));
+    }
 }

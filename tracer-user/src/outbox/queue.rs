@@ -10,6 +10,9 @@ use super::frame::{self, HEAD_BYTES};
 /// Room for alerts that wait, bytes.
 pub const QUEUE_BYTES: usize = 1 << 20;
 
+/// So much of it is touched at once: what an incident needs is in memory before the memory is short.
+const TOUCHED_BYTES: usize = 64 << 10;
+
 /// What the frame that is being sent is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
@@ -35,11 +38,14 @@ pub struct Outgoing {
 
 impl Default for Outgoing {
     fn default() -> Self {
+        let mut alerts = VecDeque::with_capacity(QUEUE_BYTES);
+        alerts.resize(TOUCHED_BYTES, 1);
+        alerts.clear();
         Self {
             settings: Vec::new(),
             alive: Vec::with_capacity(256),
             answer: Vec::new(),
-            alerts: VecDeque::with_capacity(QUEUE_BYTES),
+            alerts,
             current: Vec::with_capacity(16 << 10),
             sent: 0,
             kind: Kind::Latest,

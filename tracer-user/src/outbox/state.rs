@@ -13,12 +13,12 @@ use tokio::sync::Notify;
 
 use super::audience::Audience;
 use super::listen::Listener;
-use super::protocol::{Alert, Courier, Order};
+use super::protocol::{Courier, Order, Tell};
 use super::queue::Outgoing;
 use super::spawn::{self, Running, SpawnError};
 use super::totals::Totals;
 use super::{Identity, OutboxError, Status};
-use crate::event::{Finding, Lost};
+use crate::event::Lost;
 use crate::metrics::Snapshot;
 use crate::model::Model;
 use crate::settings::Settings;
@@ -103,12 +103,12 @@ impl Shared {
     }
 
     /// Sends or queues an alert, if it concerns anybody.
-    pub fn tell(&self, model: &Model, finding: &Finding, alert: impl FnOnce() -> Box<Alert>) {
+    pub fn tell(&self, model: &Model, alert: &Tell<'_>) {
         let mut state = self.lock();
-        if !state.courier.is_wanted() || !state.audience.wants(model, finding) {
+        if !state.courier.is_wanted() || !state.audience.wants(model, alert.finding) {
             return;
         }
-        if !state.out.alert(&Order::Tell(alert())) {
+        if !state.out.alert(alert) {
             state.lose(1);
         }
         self.send(&mut state);
