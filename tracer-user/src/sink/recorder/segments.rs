@@ -214,17 +214,19 @@ impl Segments {
         self.kept.iter().map(age).max().unwrap_or(0)
     }
 
-    /// Paths and bytes of all that has something of the time since then (CLOCK_BOOTTIME; wall clock
-    /// for earlier runs), in order; the current one is the last.
-    pub fn since(&self, from_ns: u64, from_wall_ns: i64) -> Vec<(PathBuf, u64)> {
+    /// Paths of all that has something of the last `before_ns`, in order; the current one is the last.
+    /// Those of earlier runs are known by the wall clock alone.
+    pub fn before(&self, t_ns: u64, wall_ns: i64, before_ns: u64) -> Vec<PathBuf> {
+        let from_ns = t_ns.saturating_sub(before_ns);
+        let wall = wall_ns.saturating_sub_unsigned(before_ns)..=wall_ns;
         let is_asked = |kept: &&Kept| match kept.end_ns {
             Some(end_ns) => end_ns >= from_ns,
-            None => kept.end_wall_ns >= from_wall_ns,
+            None => wall.contains(&kept.end_wall_ns),
         };
         let folder = self.directory.segments();
         let kept = self.kept.iter().filter(is_asked);
-        kept.map(|kept| (folder.join(&kept.name), kept.bytes))
-            .chain(self.current.iter().map(|now| (now.path.clone(), now.file.end_bytes())))
+        kept.map(|kept| folder.join(&kept.name))
+            .chain(self.current.iter().map(|current| current.path.clone()))
             .collect()
     }
 }
@@ -300,7 +302,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut segments = segments(folder.path(), 5);
         segments.retain(&settings(u64::MAX, 7 * 3600), 150 * S, WALL + 1);
-        assert_eq!(numbers(&segments), (4..=15).collect::<Vec<_>>());
+        assert_eq!(numbers(&segments), (5..=15).collect::<Vec<_>>());
         for _ in 0..9 {
             segments.retain(&settings(u64::MAX, 20), 150 * S, WALL + 1);
         }

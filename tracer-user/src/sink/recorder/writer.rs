@@ -99,7 +99,7 @@ impl Writer {
         } else {
             self.say_synced();
         }
-        self.incidents.finish();
+        self.incidents.finish(&self.settings);
         self.show_totals();
     }
 
