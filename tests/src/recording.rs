@@ -66,15 +66,27 @@ impl Load {
 
     /// Takes one event to the recorder, at this time.
     pub fn feed(&mut self, event: Event) -> Result<()> {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
-        let wall_ns = i64::try_from(since.as_nanos())?;
-        let at = Stamped { t_ns: clock::boot_ns(), wall_ns, event };
+        let at = stamped(event)?;
         self.model.apply(&at);
         Ok(self.recorder.event(&self.model, &at)?)
     }
 
     /// The next stall, and growth that packs badly.
     pub fn step(&mut self) -> Result<()> {
+        let [stall, growth] = self.events();
+        self.feed(stall)?;
+        self.feed(growth)
+    }
+
+    /// Makes the same events and takes them to a model only: what a step costs without the recorder.
+    pub fn make(&mut self, model: &mut Model) -> Result<()> {
+        for event in self.events() {
+            model.apply(&stamped(event)?);
+        }
+        Ok(())
+    }
+
+    fn events(&mut self) -> [Event; 2] {
         let stall = Stall {
             tgid: 1,
             start_ns: 0,
@@ -83,7 +95,6 @@ impl Load {
             duration_ns: self.fed,
         };
         self.fed += 1;
-        self.feed(Event::Stall(stall))?;
         let mut next = || {
             self.noise = self.noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             self.noise >> 20
@@ -97,7 +108,7 @@ impl Load {
             stall_ns: next(),
             ..Growth::default()
         };
-        self.feed(Event::Growth(growth))
+        [Event::Stall(stall), Event::Growth(growth)]
     }
 
     /// A tick as the pipeline does it: losses are told behind it.
@@ -201,6 +212,11 @@ impl Found {
         ensure!(missing > 0 || lost < 10, "nothing is missing, and {lost} events are lost");
         Ok(())
     }
+}
+
+fn stamped(event: Event) -> Result<Stamped> {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH)?;
+    Ok(Stamped { t_ns: clock::boot_ns(), wall_ns: i64::try_from(since.as_nanos())?, event })
 }
 
 /// The segments of a state directory, in order.

@@ -59,7 +59,8 @@ impl Program {
         let mut command = match self {
             Self::Recorder => {
                 let mut command = Command::new(binary::named("recorder_load")?);
-                command.arg(folder.join("state"));
+                // In turn blocks that become full, and such that a second ends.
+                command.arg(folder.join("state")).arg(["1", "20"][number as usize % 2]);
                 command
             }
             Self::Record => {

@@ -1,5 +1,5 @@
-//! `recorder_load DIRECTORY` records some 4,000 events a second into the state directory, with a tick each
-//! second, until its standard input ends. To be killed, stopped and disturbed by tests.
+//! `recorder_load DIRECTORY STEPS` records 200 events a second for each step into the state directory, with a
+//! tick each second, until its standard input ends. To be killed, stopped and disturbed by tests.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -12,10 +12,12 @@ use rampage::settings;
 use tests::recording::Load;
 
 const STEP: Duration = Duration::from_millis(10);
-const STEPS: u64 = 20;
 
 fn main() -> Result<()> {
-    let directory = std::env::args_os().nth(1).context("say where to: recorder_load DIRECTORY")?;
+    let mut arguments = std::env::args_os().skip(1);
+    let directory = arguments.next().context("say where to: recorder_load DIRECTORY STEPS")?;
+    let steps = arguments.next().and_then(|text| text.to_str()?.parse().ok());
+    let steps: u64 = steps.context("say how much: recorder_load DIRECTORY STEPS")?;
     let settings = settings::Recorder {
         directory: directory.into(),
         segment_size: settings::Size::bytes(4 << 20),
@@ -32,7 +34,7 @@ fn main() -> Result<()> {
     });
     let mut ticked = Instant::now();
     while !is_over.load(Ordering::Acquire) {
-        for _ in 0..STEPS {
+        for _ in 0..steps {
             load.step()?;
         }
         if ticked.elapsed() >= Duration::from_secs(1) {
