@@ -301,7 +301,9 @@ fn its_cost_is_bounded() -> Result<()> {
         totals.bytes / events
     );
     assert_eq!(totals.lost, 0);
-    assert!(each < 40_000, "{each} ns an event");
+    // Without optimisation it is ten times slower.
+    let most = if cfg!(debug_assertions) { 400_000 } else { 20_000 };
+    assert!(each < most, "{each} ns an event");
     assert!(at_start < 5 << 19, "{at_start} bytes at the start");
     Ok(())
 }
