@@ -26,9 +26,14 @@ pub fn rampage() -> Result<PathBuf> {
 
 /// The hog that cargo built beside this test.
 pub fn hog() -> Result<PathBuf> {
+    named("hog")
+}
+
+/// A program of this crate that cargo built beside this test.
+pub fn named(name: &str) -> Result<PathBuf> {
     let test = std::env::current_exe()?;
     test.ancestors()
-        .map(|folder| folder.join("hog"))
+        .map(|folder| folder.join(name))
         .find(|path| path.is_file())
-        .with_context(|| format!("no hog in a folder above {}", test.display()))
+        .with_context(|| format!("no {name} in a folder above {}", test.display()))
 }

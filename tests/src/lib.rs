@@ -16,6 +16,7 @@ pub mod latency;
 pub mod marks;
 pub mod php;
 pub mod proc;
+pub mod recording;
 pub mod scenario;
 pub mod scene;
 pub mod service;

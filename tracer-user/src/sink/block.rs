@@ -122,3 +122,19 @@ impl Block {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_takes_less_than_a_mebibyte() {
+        let mut block = Block::new(128 << 10, true).unwrap();
+        let bytes = block.prepare().unwrap();
+        println!(
+            "{bytes} bytes, {} of them the compressor's",
+            block.compressor.unwrap().context_mut().sizeof()
+        );
+        assert!((256 << 10..1 << 20).contains(&bytes), "{bytes}");
+    }
+}

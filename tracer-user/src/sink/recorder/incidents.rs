@@ -153,8 +153,9 @@ impl Incidents {
     }
 
     /// The recorder ends: so does an incident that is under way.
-    pub fn finish(&mut self) {
+    pub fn finish(&mut self, settings: &settings::Recorder) {
         self.close(IncidentState::CutShort);
+        self.limit(settings);
     }
 
     /// A new segment has begun: it belongs to the incident that is under way.
@@ -217,9 +218,7 @@ impl Incidents {
         let path = path.to_owned();
         let mut open = Open { path, findings, told, number: 0, bytes: 0, is_changed: true };
         let before_ns = settings.incident_before.as_nanos();
-        let from_wall_ns = at.wall_ns.saturating_sub_unsigned(before_ns);
-        let linked = segments.since(at.t_ns.saturating_sub(before_ns), from_wall_ns);
-        for (segment, _) in &linked {
+        for segment in &segments.before(at.t_ns, at.wall_ns, before_ns) {
             open.link(segment);
         }
         open.number = first_number(&open.path);

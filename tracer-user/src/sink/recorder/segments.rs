@@ -20,7 +20,6 @@ const AGED_AT_ONCE: u32 = 4;
 /// A segment that is written no more.
 #[derive(Clone, Debug)]
 pub(super) struct Kept {
-    pub number: u64,
     pub name: OsString,
     pub bytes: u64,
     /// Its last event: CLOCK_BOOTTIME ns, if it is of this run …
@@ -72,11 +71,11 @@ pub(super) struct Segments {
 impl Segments {
     /// Those of earlier runs.
     pub fn open(directory: Directory, found: Vec<(u64, PathBuf)>) -> Self {
-        let kept = found.into_iter().filter_map(|(number, path)| {
+        let kept = found.into_iter().filter_map(|(_, path)| {
             let metadata = fs::symlink_metadata(&path).ok().filter(fs::Metadata::is_file)?;
             let end_wall_ns = modified_ns(&metadata);
             let name = path.file_name()?.to_owned();
-            Some(Kept { number, name, bytes: metadata.len(), end_ns: None, end_wall_ns })
+            Some(Kept { name, bytes: metadata.len(), end_ns: None, end_wall_ns })
         });
         Self { directory, kept: kept.collect(), current: None }
     }
@@ -125,7 +124,6 @@ impl Segments {
             && current.path.exists()
         {
             self.kept.push_back(Kept {
-                number: current.number,
                 name: name.to_owned(),
                 bytes: current.file.end_bytes(),
                 end_ns: Some(current.end_ns),
@@ -216,17 +214,19 @@ impl Segments {
         self.kept.iter().map(age).max().unwrap_or(0)
     }
 
-    /// Paths and bytes of all that has something of the time since then (CLOCK_BOOTTIME; wall clock
-    /// for earlier runs), in order; the current one is the last.
-    pub fn since(&self, from_ns: u64, from_wall_ns: i64) -> Vec<(PathBuf, u64)> {
+    /// Paths of all that has something of the last `before_ns`, in order; the current one is the last.
+    /// Those of earlier runs are known by the wall clock alone.
+    pub fn before(&self, t_ns: u64, wall_ns: i64, before_ns: u64) -> Vec<PathBuf> {
+        let from_ns = t_ns.saturating_sub(before_ns);
+        let wall = wall_ns.saturating_sub_unsigned(before_ns)..=wall_ns;
         let is_asked = |kept: &&Kept| match kept.end_ns {
             Some(end_ns) => end_ns >= from_ns,
-            None => kept.end_wall_ns >= from_wall_ns,
+            None => wall.contains(&kept.end_wall_ns),
         };
         let folder = self.directory.segments();
         let kept = self.kept.iter().filter(is_asked);
-        kept.map(|kept| (folder.join(&kept.name), kept.bytes))
-            .chain(self.current.iter().map(|now| (now.path.clone(), now.file.end_bytes())))
+        kept.map(|kept| folder.join(&kept.name))
+            .chain(self.current.iter().map(|current| current.path.clone()))
             .collect()
     }
 }
@@ -274,9 +274,9 @@ mod tests {
             segments.write([&[0; 40], &[0; 20]], number * 10 * S, WALL).unwrap();
             segments.end().unwrap();
         }
-        for kept in segments.kept.iter_mut().take(10) {
+        for (before, kept) in segments.kept.iter_mut().take(10).enumerate() {
             kept.end_ns = None;
-            kept.end_wall_ns = WALL - (11 - kept.number as i64) * 3600 * S as i64;
+            kept.end_wall_ns = WALL - (10 - before as i64) * 3600 * S as i64;
         }
         segments
     }
@@ -284,7 +284,8 @@ mod tests {
     fn numbers(segments: &Segments) -> Vec<u64> {
         let on_disk = segment::list(&segments.directory.segments()).unwrap();
         let on_disk: Vec<u64> = on_disk.into_iter().map(|(number, _)| number).collect();
-        assert_eq!(on_disk, segments.kept.iter().map(|kept| kept.number).collect::<Vec<_>>());
+        let kept = segments.kept.iter().map(|kept| segment::number(kept.name.to_str().unwrap()));
+        assert_eq!(on_disk, kept.map(Option::unwrap).collect::<Vec<_>>());
         on_disk
     }
 
@@ -301,7 +302,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut segments = segments(folder.path(), 5);
         segments.retain(&settings(u64::MAX, 7 * 3600), 150 * S, WALL + 1);
-        assert_eq!(numbers(&segments), (4..=15).collect::<Vec<_>>());
+        assert_eq!(numbers(&segments), (5..=15).collect::<Vec<_>>());
         for _ in 0..9 {
             segments.retain(&settings(u64::MAX, 20), 150 * S, WALL + 1);
         }

@@ -99,7 +99,7 @@ impl Writer {
         } else {
             self.say_synced();
         }
-        self.incidents.finish();
+        self.incidents.finish(&self.settings);
         self.show_totals();
     }
 
@@ -110,47 +110,42 @@ impl Writer {
     /// Takes what there is. False = writing failed, and the rest waits.
     fn drain(&mut self) -> bool {
         loop {
-            // What is urgent is synced before what is done about it.
             let Some(record) = self.records.peek() else { return true };
             let head = record.head;
-            let mut line = Vec::new();
-            if matches!(head.kind, Kind::Header | Kind::Finding | Kind::Kill) {
-                line = record.payload().concat();
-            }
-            let step = match head.kind {
-                Kind::Block => {
-                    let payload = record.payload();
-                    block(&mut self.segments, &self.shared, &mut self.failed, &head, payload)
-                }
-                Kind::Segment | Kind::Header | Kind::Finding | Kind::Kill => Step::Done,
-            };
-            if step == Step::Again {
-                return false;
-            }
-            if head.kind == Kind::Segment {
-                // It stays in the ring until the file is there.
-                drop(record);
-                if self.segment(&head) == Step::Again {
-                    return false;
-                }
-                if let Some(record) = self.records.peek() {
-                    record.done();
-                }
-                continue;
-            }
-            record.done();
             match head.kind {
                 Kind::Block => {
+                    let payload = record.payload();
+                    let (segments, failed) = (&mut self.segments, &mut self.failed);
+                    if block(segments, &self.shared, failed, &head, payload) == Step::Again {
+                        return false;
+                    }
+                    record.done();
                     self.is_urgent |= head.is_urgent;
                     self.incidents.pass(head.t_ns, &self.settings);
                 }
-                Kind::Header => self.header = line,
-                Kind::Finding | Kind::Kill => self.said(&line, &head),
-                Kind::Segment => {}
+                Kind::Segment => {
+                    // It stays in the ring until the file is there.
+                    if self.segment(&head) == Step::Again {
+                        return false;
+                    }
+                    if let Some(record) = self.records.peek() {
+                        record.done();
+                    }
+                }
+                Kind::Header => {
+                    self.header = record.payload().concat();
+                    record.done();
+                }
+                Kind::Finding | Kind::Kill => {
+                    let line = record.payload().concat();
+                    record.done();
+                    self.said(&line, &head);
+                }
             }
         }
     }
 
+    /// What is urgent is on the disk before anything is done about it.
     fn said(&mut self, line: &[u8], head: &Head) {
         if self.is_urgent {
             self.sync();
@@ -238,22 +233,19 @@ fn block(
 ) -> Step {
     let number = segments.current().map_or(0, |current| current.number);
     match segments.interference() {
-        Some(what @ Interference::Moved) => {
-            if shared.moved.swap(number, Release) != number {
-                tracing::warn!(
-                    "segment {number} of the recorder {}; it goes on in a new one",
-                    what.words()
-                );
+        None => {}
+        Some(what) => {
+            let is_known = shared.moved.load(Relaxed) == number;
+            if what != Interference::Moved {
+                give_up(segments, shared, number);
+            } else if !is_known {
+                shared.moved.store(number, Release);
+            }
+            if what != Interference::Moved || !is_known {
+                let words = what.words();
+                tracing::warn!("segment {number} of the recorder {words}; it goes on in a new one");
             }
         }
-        Some(what) => {
-            tracing::warn!(
-                "segment {number} of the recorder {}; it goes on in a new one",
-                what.words()
-            );
-            give_up(segments, shared, number);
-        }
-        None => {}
     }
     match segments.write(payload, head.t_ns, head.wall_ns) {
         Ok(true) => {
