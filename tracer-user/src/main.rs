@@ -1,5 +1,5 @@
-//! The `rampage` binary: reads the command line, runs the command, and turns its failure into one
-//! line and an exit code.
+//! The `rampage` binary: reads the command line, runs the command, and turns its failure into lines
+//! and an exit code.
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -21,8 +21,10 @@ fn main() -> ExitCode {
     };
     let code = command::exit_code(&error);
     if code != 0 {
-        // Nothing can be said when standard error is gone; the code still tells.
-        let _ = writeln!(io::stderr(), "rampage: {}", command::one_line(&error));
+        for line in command::lines(&error) {
+            // Nothing can be said when standard error is gone; the code still tells.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
     }
     ExitCode::from(code)
 }

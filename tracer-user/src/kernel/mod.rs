@@ -5,6 +5,7 @@ pub mod btf;
 pub mod confine;
 pub mod cost;
 pub mod facts;
+pub mod inherit;
 pub mod load;
 pub mod offsets;
 pub mod plan;
