@@ -92,12 +92,14 @@ fn promtool_has_nothing_to_say_of_the_metrics() -> Result<()> {
     let home = Home::new()?;
     home.set("")?;
     let service = Service::start(&home)?;
-    // With a pool of hostile names: what stands in labels.
+    // A hostile name, as it stands in a label.
     let _hog = Hog::unconfined("comm-hex:220a5c7b7d2c3d0d anon:64 hold")?;
     let hostile = r#"comm="\"\\n\\{},=\\r~"#;
-    let text = clock::wait_for("the hog's series", START, || {
+    // What the kernel programs cost is known after some seconds.
+    let cost = "rampage_bpf_program_cpu_ratio{program=";
+    let text = clock::wait_for("the hog's series and the programs'", START, || {
         let text = scrape(&home, "text/plain")?;
-        Ok(text.contains(hostile).then_some(text))
+        Ok((text.contains(hostile) && text.contains(cost)).then_some(text))
     })?;
     let said = promtool(&["check", "metrics"], &text)?;
     ensure!(said.trim().is_empty(), "{said}");
