@@ -2,11 +2,15 @@
 //! what is left when it ends.
 
 use std::fs;
+use std::net::TcpListener;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use rampage::event::Event;
 use tests::bpf;
+use tests::cgroup::MemoryCgroup;
 use tests::clock;
+use tests::hog::Hog;
 use tests::needs;
 use tests::service::{Home, Service};
 
@@ -106,5 +110,125 @@ fn a_bad_file_leaves_the_old_settings_in_force() -> Result<()> {
     let said = ended.stderr.matches("the settings stay as they were").count();
     assert_eq!(said, 1, "{}", ended.stderr);
     assert_eq!(ended.stderr.matches("settings reloaded").count(), 2, "{}", ended.stderr);
+    Ok(())
+}
+
+/// `$RAMPAGE_RELOADS` or a few: good and bad files in turn, while processes come, grow and go.
+#[test]
+fn reloads_lose_nothing() -> Result<()> {
+    needs!(Btf);
+    let times: u32 = match std::env::var("RAMPAGE_RELOADS") {
+        Ok(text) => text.parse()?,
+        Err(_) => 12,
+    };
+    let home = home("")?;
+    let service = Service::start(&home)?;
+    let cgroup = MemoryCgroup::new("reload", 256 << 20)?;
+    let script =
+        "comm:busy repeat:1000000 { repeat:20 { fork { anon:1 exit:0 } } reap anon:20:80 free }";
+    let busy = Hog::spawn(&cgroup, script)?;
+    for number in 0..times {
+        if number % 4 == 3 {
+            fs::write(home.settings(), "findings = 3")?;
+        } else {
+            home.set(&format!("findings.horizon = \"{}s\"", 60 + number))?;
+        }
+        service.reload().with_context(|| format!("reload {number}"))?;
+    }
+    drop(busy);
+    let ended = service.finish()?;
+    let refused = ended.stderr.matches("the settings stay as they were").count() as u32;
+    assert_eq!(refused, times / 4, "{}", ended.stderr);
+    let trace = home.recorded()?;
+    let horizons: Vec<f64> = trace
+        .events()
+        .filter_map(|event| match event {
+            Event::Config(config) => Some(config.horizon_s),
+            _ => None,
+        })
+        .collect();
+    let expected: Vec<f64> =
+        (0..times).filter(|number| number % 4 != 3).map(|number| f64::from(60 + number)).collect();
+    assert_eq!(horizons, expected);
+    assert!(trace.losses().is_empty(), "lost: {:?}", trace.losses());
+    trace.check_order()
+}
+
+#[test]
+fn after_a_kill_the_gap_is_told() -> Result<()> {
+    needs!(Btf);
+    let home = home("")?;
+    Service::start(&home)?.kill()?;
+    std::thread::sleep(Duration::from_secs(1));
+    let service = Service::start(&home)?;
+    let ended = service.finish()?;
+    assert!(ended.stderr.contains("the run before was cut off at"), "{}", ended.stderr);
+    let trace = home.recorded()?;
+    let gaps: Vec<_> = trace
+        .events()
+        .filter_map(|event| match event {
+            Event::Header(header) => header.gap.clone(),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(gaps.len(), 1, "{gaps:?}");
+    assert!(!gaps[0].clean && gaps[0].seconds.is_some_and(|seconds| seconds >= 1.0), "{gaps:?}");
+    Ok(())
+}
+
+#[test]
+fn a_stop_of_ten_seconds_is_lived_through() -> Result<()> {
+    needs!(Btf);
+    let home = home("")?;
+    let service = Service::start(&home)?;
+    let cgroup = MemoryCgroup::new("stopped", 64 << 20)?;
+    let forks =
+        Hog::spawn(&cgroup, "comm:forks repeat:1000000 { repeat:50 { fork { exit:0 } } reap }")?;
+    service.signal(libc::SIGSTOP);
+    std::thread::sleep(Duration::from_secs(10));
+    service.signal(libc::SIGCONT);
+    let heard = service.heard()?.len();
+    service.wait_to_hear_after(heard, "WATCHDOG=1", Duration::from_secs(10))?;
+    drop(forks);
+    service.finish()?;
+    let trace = home.recorded()?;
+    let losses = trace.losses();
+    // More than the ring holds was missed: it is said how much, and of what.
+    assert!(losses.keys().any(|source| source.starts_with("ring:")), "lost: {losses:?}");
+    trace.check_order()
+}
+
+#[test]
+fn where_nothing_can_be_written_it_serves_all_the_same() -> Result<()> {
+    needs!(Btf);
+    let home = home("recorder.directory = \"/proc/rampage\"")?;
+    let service = Service::start(&home)?;
+    let ended = service.finish()?;
+    assert!(ended.stderr.contains("nothing is recorded until the next start"), "{}", ended.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_taken_port_is_told_with_what_to_do() -> Result<()> {
+    needs!(Btf);
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let address = taken.local_addr()?.to_string();
+    let home = home(&format!("metrics.listen = \"{address}\""))?;
+    let ended = Service::begin(&home)?.ended()?;
+    assert!(!ended.status.success());
+    assert!(ended.stderr.contains(&address) && ended.stderr.contains("listen"), "{}", ended.stderr);
+    Ok(())
+}
+
+#[test]
+fn settings_that_cannot_be_used_are_wrong_usage() -> Result<()> {
+    let home = Home::new()?;
+    let missing = Service::begin(&home)?.ended()?;
+    assert_eq!(missing.status.code(), Some(2), "{}", missing.stderr);
+    fs::write(home.settings(), "[recorder]\nsegment_sise = \"64MiB\"\n")?;
+    let ended = Service::begin(&home)?.ended()?;
+    assert_eq!(ended.status.code(), Some(2), "{}", ended.stderr);
+    let said = &ended.stderr;
+    assert!(said.contains("rampage.toml:2") && said.contains("segment_size"), "{said}");
     Ok(())
 }

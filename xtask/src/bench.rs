@@ -7,7 +7,8 @@ use clap::ValueEnum;
 use crate::exec::{Output, exec};
 use crate::toolchain::Rustc;
 use crate::workspace::Workspace;
-use crate::{build, debian, test};
+use crate::build::{self, Courier};
+use crate::{debian, test};
 
 /// Programs that rampage is measured against and with.
 const PACKAGES: [&str; 3] = ["bpftrace", "php8.2-fpm", "libfcgi-bin"];
@@ -36,7 +37,7 @@ pub fn execute(
     which: Option<Which>,
     args: &[OsString],
 ) -> anyhow::Result<()> {
-    build::execute(workspace)?;
+    build::execute(workspace, Courier::Wanted)?;
     for one in Which::value_variants().iter().filter(|one| which.is_none_or(|which| which == **one))
     {
         match one {

@@ -1,4 +1,4 @@
-//! `cargo xtask build`: the release binary, with the kernel programs inside.
+//! `cargo xtask build`: the release binaries, with the kernel programs inside.
 
 use std::process::Command;
 
@@ -6,21 +6,32 @@ use crate::exec::{Output, exec};
 use crate::setup;
 use crate::workspace::Workspace;
 
-/// Sets up and builds `target/release/rampage`.
-pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
+/// Sets up and builds `target/release/rampage`, and with it `rampage-courier`, which only `rampage serve`
+/// needs, where it is wanted.
+pub fn execute(workspace: &Workspace, courier: Courier) -> anyhow::Result<()> {
     setup::execute(workspace)?;
-    exec(&mut release(workspace), Output::Shown).map(drop)
+    exec(&mut release(workspace, courier), Output::Shown).map(drop)
+}
+
+/// Whether `rampage-courier` is built, too: it brings TLS, HTTP and gRPC, which take longer than the rest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Courier {
+    Wanted,
+    LeftOut,
 }
 
 /// The release build. The target folder is explicit, so that the binary is where this program looks
 /// for it.
-pub fn release(workspace: &Workspace) -> Command {
-    with_profile(workspace, "release")
+pub fn release(workspace: &Workspace, courier: Courier) -> Command {
+    with_profile(workspace, "release", courier)
 }
 
-/// The build of the binary in one of the profiles of Cargo.toml.
-pub fn with_profile(workspace: &Workspace, profile: &str) -> Command {
+/// The build of the binaries in one of the profiles of Cargo.toml.
+pub fn with_profile(workspace: &Workspace, profile: &str, courier: Courier) -> Command {
     let mut build = workspace.cargo(["build", "--profile", profile, "--package", "tracer-user"]);
+    if courier == Courier::Wanted {
+        build.args(["--package", "tracer-courier"]);
+    }
     build.arg("--target-dir").arg(&workspace.target);
     build
 }

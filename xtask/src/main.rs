@@ -34,7 +34,7 @@ struct Cli {
 enum Command {
     /// Install what the build needs and is missing: Rust components, bpf-linker, Debian packages
     Setup,
-    /// Build target/release/rampage
+    /// Build target/release/rampage and rampage-courier
     Build,
     /// Build, then run `rampage watch` on this host, through sudo when not root
     #[command(after_help = run::EXAMPLES)]
@@ -69,7 +69,7 @@ enum Command {
 fn main() -> std::process::ExitCode {
     let outcome = Workspace::find().and_then(|workspace| match Cli::parse().command {
         Command::Setup => setup::execute(&workspace),
-        Command::Build => build::execute(&workspace),
+        Command::Build => build::execute(&workspace, build::Courier::Wanted),
         Command::Run { args } => run::execute(&workspace, &args),
         Command::Test => test::execute(&workspace),
         Command::Lint => lint::execute(&workspace),

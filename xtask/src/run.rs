@@ -5,7 +5,7 @@ use std::os::unix::process::CommandExt;
 
 use anyhow::anyhow;
 
-use crate::build;
+use crate::build::{self, Courier};
 use crate::exec::line;
 use crate::workspace::{Workspace, as_root};
 
@@ -21,7 +21,8 @@ Examples:
 /// Returns only when that fails.
 pub fn execute(workspace: &Workspace, args: &[OsString]) -> anyhow::Result<()> {
     let mut rampage = as_root(workspace.rampage())?;
-    build::execute(workspace)?;
+    let serves = args.first().is_some_and(|arg| arg == "serve");
+    build::execute(workspace, if serves { Courier::Wanted } else { Courier::LeftOut })?;
     if !names_a_command(args) {
         rampage.arg("watch");
     }

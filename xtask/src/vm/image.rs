@@ -47,7 +47,7 @@ pub struct Programs {
 impl Programs {
     /// Builds the tests and rampage.
     pub fn build(workspace: &Workspace, arch: Arch) -> anyhow::Result<Self> {
-        let mut release = crate::build::release(workspace);
+        let mut release = crate::build::release(workspace, crate::build::Courier::LeftOut);
         arch.target(&mut release);
         exec(&mut release, Output::Shown)?;
         let mut build = workspace.cargo(["test", "--package", "tests", "--no-run"]);
