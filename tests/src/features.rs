@@ -100,6 +100,8 @@ features! {
     Redis = "redis", Path::new("/usr/bin/redis-server").exists();
     /// The kernel can be told which process id comes next.
     LastPid = "last-pid", Path::new("/proc/sys/kernel/ns_last_pid").exists();
+    /// Prometheus and promtool are installed.
+    Prometheus = "prometheus", Path::new("/usr/bin/promtool").exists();
     /// The FastCGI client cgi-fcgi is installed.
     CgiFcgi = "cgi-fcgi", Path::new("/usr/bin/cgi-fcgi").exists();
 }

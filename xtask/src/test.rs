@@ -16,7 +16,7 @@ use crate::build::{self, Courier};
 use crate::{debian, lint, setup, vm};
 
 /// Real PHP, and a FastCGI client to ask it.
-const PACKAGES: [&str; 2] = ["php8.2-fpm", "libfcgi-bin"];
+const PACKAGES: [&str; 3] = ["php8.2-fpm", "libfcgi-bin", "prometheus"];
 
 /// How long output may stay open after a test program's end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -44,7 +44,7 @@ pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     setup::execute(workspace)?;
-    debian::ensure(&PACKAGES, "the PHP tests")?;
+    debian::ensure(&PACKAGES, "the tests of PHP and of the metrics")?;
     let rustc = Rustc::probe(workspace)?;
 
     let mut unit = workspace.cargo(["test", "--workspace", "--exclude", "tests"]);

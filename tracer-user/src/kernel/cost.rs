@@ -4,17 +4,17 @@
 //!
 //! To switch it on takes CAP_SYS_ADMIN at that moment: BPF_ENABLE_STATS asks for it, and writing
 //! kernel.bpf_stats_enabled does so with each write, also to a file that was opened before (5.8 to
-//! 6.18; kernel/bpf/syscall.c). Once capabilities were dropped it can therefore only be had where
-//! somebody else has switched it on for good: `sysctl kernel.bpf_stats_enabled=1`. To read the counts
-//! takes nothing.
+//! 6.18; kernel/bpf/syscall.c). A tracer that gives its capabilities away therefore leaves a child
+//! behind that has this one alone and does nothing but switch ([`Switch`]). Without CAP_SYS_ADMIN the
+//! costs are known only where somebody else has switched it on for good (`sysctl
+//! kernel.bpf_stats_enabled=1`). To read the counts takes nothing.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use aya::sys::{Stats, enable_stats};
-
 use super::load::Kernel;
+use super::switch::{Answer, Switch};
 
 /// Time between the beginnings of two measurements.
 const EVERY: Duration = Duration::from_secs(60);
@@ -79,19 +79,24 @@ pub enum CostError {
 #[derive(Debug)]
 pub struct Costs {
     programs: Vec<(String, OwnedFd)>,
+    switch: Option<Switch>,
     next: Option<Instant>,
-    present: Option<Measurement>,
+    present: Present,
     latest: Vec<ProgramCost>,
     problem: Option<CostError>,
 }
 
-/// One under way.
+/// What is under way.
 #[derive(Debug)]
-struct Measurement {
-    since: Instant,
-    before: Vec<Counted>,
-    /// The kernel counts as long as this is open; None = it does so for good.
-    _counting: Option<OwnedFd>,
+enum Present {
+    Nothing,
+    /// The switch was asked to let the kernel count.
+    Asked,
+    /// Since then, from these counts on.
+    Measuring {
+        since: Instant,
+        before: Vec<Counted>,
+    },
 }
 
 /// Since the program was loaded.
@@ -103,31 +108,47 @@ struct Counted {
 
 impl Costs {
     /// Of these programs; goes on after the kernel side was taken down, with figures of nothing.
-    pub fn of(kernel: &Kernel) -> io::Result<Self> {
+    /// Without a switch the kernel must be counting for good.
+    pub fn of(kernel: &Kernel, switch: Option<Switch>) -> io::Result<Self> {
         let programs = kernel.program_fds().map(|(name, fd)| {
             // SAFETY: the descriptor is open as long as `kernel` lives, which is borrowed.
             let fd = unsafe { BorrowedFd::borrow_raw(fd) };
             Ok((name.to_owned(), fd.try_clone_to_owned()?))
         });
         let programs = programs.collect::<io::Result<_>>()?;
-        Ok(Self { programs, next: None, present: None, latest: Vec::new(), problem: None })
+        let (present, latest) = (Present::Nothing, Vec::new());
+        Ok(Self { programs, switch, next: None, present, latest, problem: None })
     }
 
-    /// To be called about once a second: begins and ends measurements. The first one begins at once.
+    /// To be called about once a second: begins and ends measurements, and never waits. The first one
+    /// begins at once.
     pub fn step(&mut self, now: Instant) {
-        if let Some(present) = &self.present {
-            if now.saturating_duration_since(present.since) >= LENGTH {
-                self.end();
+        let stepped = match &self.present {
+            Present::Nothing if self.next.is_none_or(|next| now >= next) => {
+                self.next = Some(now + EVERY);
+                self.ask()
             }
-        } else if self.next.is_none_or(|next| now >= next) {
-            self.next = Some(now + EVERY);
-            self.begin();
+            Present::Asked => self.begin(),
+            Present::Measuring { since, .. } if now.saturating_duration_since(*since) >= LENGTH => {
+                self.end()
+            }
+            Present::Nothing | Present::Measuring { .. } => Ok(()),
+        };
+        if let Err(error) = stepped {
+            if self.problem.is_none() {
+                tracing::info!("{error}");
+            }
+            self.pause();
+            self.problem = Some(error);
         }
     }
 
     /// Nothing is measured any more, until the next [`Costs::step`].
     pub fn pause(&mut self) {
-        self.present = None;
+        if !matches!(self.present, Present::Nothing) {
+            self.release();
+        }
+        self.present = Present::Nothing;
         self.latest.clear();
     }
 
@@ -141,38 +162,52 @@ impl Costs {
         self.problem.as_ref()
     }
 
-    fn begin(&mut self) {
-        let begun = count().and_then(|counting| {
-            let before = self.read()?;
-            Ok(Measurement { since: Instant::now(), before, _counting: counting })
+    fn ask(&mut self) -> Result<(), CostError> {
+        self.present = Present::Asked;
+        match &mut self.switch {
+            _ if counts_for_good() => self.begin_from_now(),
+            Some(switch) => switch.on().map_err(|source| CostError::NotCounted { source }),
+            None => Err(CostError::NotCounted { source: io::ErrorKind::PermissionDenied.into() }),
+        }
+    }
+
+    fn begin(&mut self) -> Result<(), CostError> {
+        let Some(switch) = &mut self.switch else { return Ok(()) };
+        match switch.answer().map_err(|source| CostError::NotCounted { source })? {
+            Answer::On => self.begin_from_now(),
+            Answer::Pending => Ok(()),
+        }
+    }
+
+    fn begin_from_now(&mut self) -> Result<(), CostError> {
+        self.present = Present::Measuring { since: Instant::now(), before: self.read()? };
+        self.problem = None;
+        Ok(())
+    }
+
+    fn end(&mut self) -> Result<(), CostError> {
+        let present = std::mem::replace(&mut self.present, Present::Nothing);
+        let Present::Measuring { since, before } = present else { return Ok(()) };
+        let after = self.read();
+        let over_s = since.elapsed().as_secs_f64();
+        self.release();
+        let programs = self.programs.iter().zip(before).zip(after?);
+        let costs = programs.map(|(((name, _), before), after)| ProgramCost {
+            name: name.clone(),
+            runs: after.runs.saturating_sub(before.runs),
+            run_ns: after.run_ns.saturating_sub(before.run_ns),
+            over_s,
         });
-        match begun {
-            Ok(present) => (self.present, self.problem) = (Some(present), None),
-            Err(error) => self.fail(error),
-        }
+        self.latest = costs.collect();
+        Ok(())
     }
 
-    fn end(&mut self) {
-        let Some(present) = self.present.take() else { return };
-        let over_s = present.since.elapsed().as_secs_f64();
-        match self.read() {
-            Ok(after) => {
-                let programs = self.programs.iter().zip(present.before).zip(after);
-                let costs = programs.map(|(((name, _), before), after)| ProgramCost {
-                    name: name.clone(),
-                    runs: after.runs.saturating_sub(before.runs),
-                    run_ns: after.run_ns.saturating_sub(before.run_ns),
-                    over_s,
-                });
-                self.latest = costs.collect();
-            }
-            Err(error) => self.fail(error),
+    /// The kernel need not count any more. A switch that cannot be reached is gone, and with it what
+    /// it held.
+    fn release(&mut self) {
+        if let Some(switch) = &mut self.switch {
+            switch.off();
         }
-    }
-
-    fn fail(&mut self, error: CostError) {
-        self.latest.clear();
-        self.problem = Some(error);
     }
 
     fn read(&self) -> Result<Vec<Counted>, CostError> {
@@ -186,13 +221,9 @@ impl Costs {
     }
 }
 
-/// Lets the kernel count as long as the descriptor is open; None = it does so for good.
-fn count() -> Result<Option<OwnedFd>, CostError> {
-    match enable_stats(Stats::RunTime) {
-        Ok(counting) => Ok(Some(counting)),
-        Err(_) if std::fs::read_to_string(SYSCTL).is_ok_and(|text| text.trim() == "1") => Ok(None),
-        Err(error) => Err(CostError::NotCounted { source: error.io_error }),
-    }
+/// Whether the kernel counts, whatever anybody asks.
+fn counts_for_good() -> bool {
+    std::fs::read_to_string(SYSCTL).is_ok_and(|text| text.trim() == "1")
 }
 
 /// run_time_ns and run_cnt of a program's /proc/self/fdinfo (from 5.1 on).

@@ -12,6 +12,7 @@ pub mod plan;
 pub mod protect;
 pub mod record;
 mod refusal;
+pub mod switch;
 pub mod uprobe;
 
 #[cfg(test)]

@@ -207,6 +207,9 @@ table! {
     ALERTS_QUEUED: Gauge "rampage_alerts_queued" "" ["receiver"],
         "Alerts that wait for the receiver";
 
+    ENDPOINT_REQUESTS: Counter "rampage_endpoint_requests" "" ["outcome"],
+        "Requests for metrics and health that were answered, or turned away because there were too many";
+
     SETTINGS_OK: Gauge "rampage_settings_last_reload_successful" "" [],
         "1 when the settings were read at the last attempt, 0 when the file was refused and the old ones are in force";
 }

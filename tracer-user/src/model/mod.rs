@@ -34,6 +34,7 @@ pub use cgroup::{Cgroup, is_below};
 pub use gauge::Rates;
 pub use host::Host;
 pub use lows::FloorRise;
+pub use owner::{Identity, identity};
 pub use php::{Insight, Leak, MemoryLimit, RequestGrowth, RequestKind};
 pub use pools::Pool;
 pub use process::Process;

@@ -24,6 +24,7 @@ use crate::event::Config;
 use crate::kernel::confine;
 use crate::kernel::cost::Costs;
 use crate::kernel::protect::protect;
+use crate::kernel::switch::Switch;
 use crate::model::Model;
 use crate::outbox::{self, Identity};
 use crate::php::Disclosure;
@@ -85,9 +86,11 @@ async fn open(in_force: &Rc<InForce>, verbose: u8) -> anyhow::Result<()> {
             confine: true,
             verbose,
         };
+        // Before capabilities are given away, and before there are threads.
+        let switch = settings.metrics.program_cost.then(Switch::keep).flatten();
         match LiveSource::open(&options) {
             Ok(source) => {
-                let costs = source.costs().ok();
+                let costs = source.costs(switch).ok();
                 return serve(source, costs, in_force).await;
             }
             Err(error) if settings.watch.source == WatchSource::Live => return Err(error.into()),

@@ -4,9 +4,8 @@ use std::cmp::Ordering;
 
 use super::counts::Counts;
 use super::series::{Families, label, texts};
-use crate::event::OwnerKind;
 use crate::metrics::table;
-use crate::model::{Cgroup, Forecast, Model, limit_owner};
+use crate::model::{Cgroup, Forecast, Model, identity};
 
 /// A cgroup that is told of.
 pub(super) struct Told<'a> {
@@ -55,8 +54,15 @@ pub(super) fn fullest(model: &Model, most: usize) -> (Vec<Told<'_>>, usize) {
 impl<'a> Told<'a> {
     fn new(model: &Model, cgroup: &'a Cgroup) -> Self {
         let forecast = model.limit(Some(&cgroup.path)).map(|limit| limit.forecast());
-        let [container, pod, unit] = identity(&cgroup.path);
-        Self { cgroup, forecast, labels: [label(&cgroup.path), container, pod, unit] }
+        let known = identity(&cgroup.path);
+        let names = [
+            Some(&*cgroup.path),
+            known.container.as_deref(),
+            known.pod.as_deref(),
+            known.unit.as_deref(),
+        ];
+        let labels = names.map(|name| name.map(label).unwrap_or_default());
+        Self { cgroup, forecast, labels }
     }
 
     fn labels(&self) -> [&str; 4] {
@@ -118,43 +124,10 @@ pub(super) fn tell(told: &[Told<'_>], known: usize, counts: &Counts, families: &
     families.one(&table::CGROUPS_OMITTED, (known - told.len()) as f64);
 }
 
-/// Container, pod and unit of a cgroup: the nearest at or above it. A slice is named where there is
-/// neither service nor scope.
-fn identity(path: &str) -> [String; 3] {
-    let (mut container, mut pod, mut unit) = (None, None, None);
-    let mut rest = path;
-    while !rest.is_empty() {
-        if let Some(owner) = limit_owner(rest) {
-            let known = match owner.kind {
-                OwnerKind::Container => &mut container,
-                OwnerKind::Pod => &mut pod,
-                OwnerKind::Unit => &mut unit,
-            };
-            known.get_or_insert(owner.name);
-        }
-        rest = rest.rfind('/').map_or("", |at| &rest[..at]);
-    }
-    [container, pod, unit].map(|name| name.as_deref().map(label).unwrap_or_default())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::model::script::Script;
-
-    #[test]
-    fn whose_it_is_is_the_nearest_that_the_path_tells() {
-        let id = "4f5e6d7c8b9a0123456789abcdef0123456789abcdef0123456789abcdef0123";
-        let uid = "1b2c3d4e-0000-1111-2222-333344445555";
-        assert_eq!(identity("/system.slice/ssh.service"), ["", "", "ssh.service"]);
-        assert_eq!(identity("/system.slice"), ["", "", "system.slice"]);
-        assert_eq!(
-            identity(&format!("/kubepods/burstable/pod{uid}/{id}/php")),
-            [&id[..12], uid, ""]
-        );
-        assert_eq!(identity("/"), ["", "", ""]);
-        assert_eq!(identity("//é/.service//"), ["", "", ".service"]);
-    }
 
     #[test]
     fn the_fullest_are_those_nearest_to_their_limit_then_the_largest() {

@@ -68,8 +68,7 @@ impl Findings {
         if is_new {
             self.raised[kind_index(finding.kind)][severity_index(severity)] += 1;
         }
-        let lasts = !matches!(finding.kind, FindingKind::OomVerdict | FindingKind::Killed);
-        if lasts && (is_new || before.is_some()) {
+        if finding.kind.has_end() && (is_new || before.is_some()) {
             self.open.insert(finding.id, Open::of(finding));
             if self.open.len() > MOST_OPEN {
                 self.open.pop_first();

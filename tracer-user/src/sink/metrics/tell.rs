@@ -11,6 +11,9 @@ use crate::model::Model;
 use crate::outbox::protocol::Delivery;
 use crate::settings;
 
+/// Who is no receiver of alerts, but told of with them.
+const ENDPOINT: &str = "endpoint";
+
 pub(super) fn families(
     counts: &mut Counts,
     model: &Model,
@@ -118,8 +121,10 @@ fn recorder(totals: &RecorderTotals, families: &mut Families) {
 }
 
 fn deliveries(all: &[Delivery], families: &mut Families) {
+    let (endpoint, receivers): (Vec<&Delivery>, _) =
+        all.iter().partition(|delivery| delivery.receiver == ENDPOINT);
     let receivers: Vec<_> =
-        all.iter().map(|delivery| (label(&delivery.receiver), delivery)).collect();
+        receivers.into_iter().map(|delivery| (label(&delivery.receiver), delivery)).collect();
     let each = |value: fn(&Delivery) -> u64| {
         receivers.iter().map(move |(name, delivery)| ([&**name], value(delivery) as f64))
     };
@@ -127,6 +132,10 @@ fn deliveries(all: &[Delivery], families: &mut Families) {
     families.each(&table::ALERTS_RETRIED, each(|delivery| delivery.retried));
     families.each(&table::ALERTS_LOST, each(|delivery| delivery.lost));
     families.each(&table::ALERTS_QUEUED, each(|delivery| delivery.queued));
+    let requests = endpoint
+        .into_iter()
+        .flat_map(|of| [(["answered"], of.delivered as f64), (["refused"], of.lost as f64)]);
+    families.each(&table::ENDPOINT_REQUESTS, requests);
 }
 
 fn by_name<'a, const N: usize>(

@@ -28,11 +28,10 @@ fn extra() -> Extra {
             over_s: 1.0,
         }],
         recorder: Some(RecorderTotals { events: 5, ..RecorderTotals::default() }),
-        deliveries: vec![Delivery {
-            receiver: "webhook:a\n".into(),
-            lost: 3,
-            ..Delivery::default()
-        }],
+        deliveries: vec![
+            Delivery { receiver: "webhook:a\n".into(), lost: 3, ..Delivery::default() },
+            Delivery { receiver: "endpoint".into(), lost: 4, ..Delivery::default() },
+        ],
         settings_ok: Some(false),
     }
 }
@@ -132,6 +131,8 @@ fn findings_and_what_others_know_are_told() {
     assert_eq!(value(&now, "rampage_findings", &verdict), Some(1.0));
     assert_eq!(value(&now, "rampage_tracer_resident_memory", &[]), Some(9.0 * MIB as f64));
     assert_eq!(value(&now, "rampage_alerts_lost", &[]), Some(3.0));
+    let refused = [("outcome", "refused")];
+    assert_eq!(value(&now, "rampage_endpoint_requests", &refused), Some(4.0));
     assert_eq!(value(&now, "rampage_settings_last_reload_successful", &[]), Some(0.0));
     assert_eq!(value(&now, "rampage_bpf_program_run", &[]), Some(1e-7));
     assert_eq!(value(&now, "rampage_events", &[("type", "tick")]), Some(1.0));

@@ -28,6 +28,7 @@ use crate::kernel::cost::Costs;
 use crate::kernel::load::{Kernel, LoadOptions, Sweep};
 use crate::kernel::protect::protect;
 use crate::kernel::record::Record;
+use crate::kernel::switch::Switch;
 use crate::php::Disclosure;
 use cgroups::Cgroups;
 use losses::Losses;
@@ -150,9 +151,9 @@ impl LiveSource {
         })
     }
 
-    /// Measures what the kernel programs cost.
-    pub fn costs(&self) -> io::Result<Costs> {
-        Costs::of(&self.kernel)
+    /// Measures what the kernel programs cost; without a switch only where the kernel counts for good.
+    pub fn costs(&self, switch: Option<Switch>) -> io::Result<Costs> {
+        Costs::of(&self.kernel, switch)
     }
 
     /// Takes what is in the ring; true = there was something.
