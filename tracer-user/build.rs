@@ -14,6 +14,7 @@ use std::process::{Command, ExitCode};
 use std::{env, fs};
 
 use anyhow::{Context, anyhow, bail};
+use object::build::elf;
 
 /// What the object depends on, relative to the workspace.
 const INPUTS: [&str; 4] = ["tracer-ebpf", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"];
@@ -58,9 +59,29 @@ fn build() -> anyhow::Result<()> {
 
     let object = compile(&workspace, &out.join("ebpf"), &linker)?;
     let embedded = out.join("tracer-ebpf.o");
-    fs::copy(&object, &embedded)
-        .with_context(|| format!("copying {} to {}", object.display(), embedded.display()))?;
+    let linked = fs::read(&object).with_context(|| format!("reading {}", object.display()))?;
+    let kept = without_debug(&linked).with_context(|| format!("reading {}", object.display()))?;
+    fs::write(&embedded, kept).with_context(|| format!("writing {}", embedded.display()))?;
     Ok(())
+}
+
+/// Leaves out DWARF, from which the linker has made the BTF: nobody reads it, and it would be 2.5 MiB of
+/// every tracer's memory.
+fn without_debug(linked: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let mut elf = elf::Builder::read(linked)?;
+    for section in &mut elf.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    elf.delete_orphans();
+    // The linker keeps the names of sections among those of symbols; what writes the file does not.
+    let names = elf.sections.add();
+    names.name = b".shstrtab"[..].into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.data = elf::SectionData::SectionString;
+    let mut kept = Vec::new();
+    elf.write(&mut kept)?;
+    Ok(kept)
 }
 
 /// Runs the inner cargo; gives the path of the BPF object.
