@@ -103,6 +103,9 @@ pub enum Command {
     /// Print the manual page (roff) of rampage or of one command.
     #[command(hide = true)]
     Man(Man),
+    /// Print what a shell completes the command line with.
+    #[command(hide = true)]
+    Completions(Completions),
 }
 
 /// Where live events come from.
@@ -420,6 +423,13 @@ Examples:
 pub struct Man {
     /// The command; none = rampage itself.
     pub command: Option<String>,
+}
+
+/// `rampage completions`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
 }
 
 /// `rampage demo`.
