@@ -18,6 +18,7 @@ pub mod php;
 pub mod proc;
 pub mod scenario;
 pub mod scene;
+pub mod service;
 pub mod support;
 pub mod trace;
 pub mod tracer;

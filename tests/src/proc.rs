@@ -61,9 +61,23 @@ pub fn start(tgid: u32) -> Option<(u64, bool)> {
 
 /// Major faults of a process so far, all its threads together.
 pub fn major_faults(tgid: u32) -> Result<u64> {
+    stat_number(tgid, 9)
+}
+
+/// Minor faults, likewise.
+pub fn minor_faults(tgid: u32) -> Result<u64> {
+    stat_number(tgid, 7)
+}
+
+/// CPU time that a process took, user and system, all its threads together, ms in steps of 10.
+pub fn cpu_ms(tgid: u32) -> Result<u64> {
+    Ok((stat_number(tgid, 11)? + stat_number(tgid, 12)?) * 10)
+}
+
+fn stat_number(tgid: u32, field: usize) -> Result<u64> {
     let fields = stat_fields(tgid)?;
-    let field = fields.get(9).and_then(|field| field.parse().ok());
-    field.with_context(|| format!("no major faults in /proc/{tgid}/stat"))
+    let number = fields.get(field).and_then(|field| field.parse().ok());
+    number.with_context(|| format!("no field {field} in /proc/{tgid}/stat"))
 }
 
 /// Fields of /proc/PID/stat that follow the comm: the state is number 0.

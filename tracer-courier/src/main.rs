@@ -1,5 +1,13 @@
 //! The `rampage-courier` binary: takes findings and metrics of the tracer to those who want them.
 
-fn main() -> anyhow::Result<()> {
-    Ok(())
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match courier::main() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            courier::say(format_args!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
 }

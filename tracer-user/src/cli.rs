@@ -15,10 +15,10 @@ use crate::php::Disclosure;
 use crate::text::printable;
 
 use self::value::{
-    HIERARCHIES, below, parse_cgroup, parse_comm, parse_flame, parse_interval, parse_max_size,
-    parse_ring, parse_speed, parse_step,
+    HIERARCHIES, below, parse_comm, parse_flame, parse_interval, parse_max_size, parse_ring,
+    parse_speed, parse_step,
 };
-pub use self::value::{parse_bytes, parse_duration};
+pub use self::value::{parse_bytes, parse_cgroup, parse_duration};
 
 /// The command line asks for what cannot be done; exit code 2.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +34,12 @@ pub enum UsageError {
     Output { source: crate::sink::SinkError },
     #[error("{source}; give a trace file that can be read, or - for the standard input")]
     Input { source: crate::source::replay::OpenError },
+    #[error(
+        "cannot read {}: {}; give the state directory of `rampage serve` with --directory",
+        printable(&path.to_string_lossy()),
+        source
+    )]
+    StateDirectory { path: PathBuf, source: io::Error },
     #[error("--explain reads the trace twice; give it as a file")]
     ExplainStream,
     #[error("there is no finding {id} in this trace; leave the number out to see all")]
@@ -100,7 +106,7 @@ pub enum Command {
     Config(ConfigArgs),
     /// List the incidents that `serve` kept.
     Incidents(Incidents),
-    /// Print the manual page (roff) of rampage or of one command.
+    /// Print the manual page (roff) of rampage, of one command, or of its settings file.
     #[command(hide = true)]
     Man(Man),
     /// Print what a shell completes the command line with.
@@ -254,7 +260,8 @@ Examples:
   zstdcat t.jsonl.zst | rampage replay - --json
   rampage replay --explain t.jsonl 3   what finding 3 rests on: sizes, rates, rules")]
 pub struct Replay {
-    /// The trace file, compressed or not; `-` = standard input.
+    /// The trace file, compressed or not; `-` = standard input; a folder = an incident, or the segments
+    /// of a state directory.
     pub file: PathBuf,
     /// Explain this finding only, by its `id`.
     #[arg(requires = "explain")]
@@ -404,7 +411,7 @@ pub struct ConfigFile {
 #[command(after_help = "\
 Examples:
   rampage incidents                    those of /var/lib/rampage, the newest last
-  rampage replay /var/lib/rampage/incidents/2026-11-28T03-12-09Z-oom_verdict-php-fpm8.2")]
+  rampage replay /var/lib/rampage/incidents/2026-11-28T03-12-09Z-oom-mysqld")]
 pub struct Incidents {
     /// The state directory of `serve` [default: that of the settings].
     #[arg(long, value_name = "DIR")]
@@ -419,9 +426,10 @@ pub struct Incidents {
 #[command(after_help = "\
 Examples:
   rampage man | man -l -
-  rampage man record > rampage-record.1")]
+  rampage man record > rampage-record.1
+  rampage man rampage.toml > rampage.toml.5")]
 pub struct Man {
-    /// The command; none = rampage itself.
+    /// The command, or rampage.toml; none = rampage itself.
     pub command: Option<String>,
 }
 

@@ -73,6 +73,12 @@ impl<'a> Pipeline<'a> {
         Ok(())
     }
 
+    /// Changes the settings of the run, at the time of its last event.
+    pub fn configure(&mut self, config: Box<Config>) -> Result<(), SinkError> {
+        let (t_ns, wall_ns) = self.last;
+        self.feed(&Stamped { t_ns, wall_ns, event: Event::Config(config) })
+    }
+
     /// Lets the sinks flush and redraw, without an event.
     pub fn pulse(&mut self) -> Result<(), SinkError> {
         self.sinks.iter_mut().try_for_each(|sink| sink.pulse(&self.model))

@@ -3,7 +3,7 @@
 //!
 //! An interactive sink (the table) reads its keys itself, and asks the loop through a channel:
 //! [`Control::Refresh`] gives every sink its [`Sink::pulse`](crate::sink::Sink::pulse) at once,
-//! [`Control::Quit`] ends the run. Without asking, each sink has its pulse about once a second,
+//! [`Control::Quit`] ends the run. A service sends [`Control::Configure`] when its settings changed. Without asking, each sink has its pulse about once a second,
 //! whether events come or not: trace files flush there, tables redraw.
 
 use std::future::{Future, pending};
@@ -15,7 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep};
 
-use crate::event::Stamped;
+use crate::event::{Config, Stamped};
 use crate::pipeline::Pipeline;
 use crate::sink::SinkError;
 use crate::source::{Flow, Source};
@@ -23,8 +23,10 @@ use crate::source::{Flow, Source};
 const PULSE: Duration = Duration::from_secs(1);
 
 /// What an interactive sink asks of the loop.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Control {
+    /// The settings changed.
+    Configure(Box<Config>),
     /// Give the sinks their pulse now.
     Refresh,
     /// End the run; the reason goes into the `end` event.
@@ -87,6 +89,7 @@ async fn drive<S: Source>(
             asked = next_control(&mut control) => match asked {
                 Some(Control::Quit(reason)) => break reason,
                 Some(Control::Refresh) => pipeline.pulse()?,
+                Some(Control::Configure(config)) => pipeline.configure(config)?,
                 None => control = None,
             },
             _ = pulse.tick() => pipeline.pulse()?,

@@ -26,6 +26,8 @@ pub enum Which {
     Scenarios,
     /// From the kernel's event to the printed finding
     Latency,
+    /// `rampage serve` for half an hour under load: memory, descriptors, CPU, losses
+    Soak,
 }
 
 /// Builds everything in release mode and runs one benchmark or all, as root where needed.
@@ -43,7 +45,7 @@ pub fn execute(
                 debian::ensure(&ACTORS, "bench scenarios")?;
                 build_hog(workspace)?;
             }
-            Which::Latency => build_hog(workspace)?,
+            Which::Latency | Which::Soak => build_hog(workspace)?,
             Which::Scale => {}
         }
         run(workspace, one.program(), args)?;
@@ -58,6 +60,7 @@ impl Which {
             Self::Scale => "bench_scale",
             Self::Scenarios => "bench_scenarios",
             Self::Latency => "bench_latency",
+            Self::Soak => "bench_soak",
         }
     }
 }

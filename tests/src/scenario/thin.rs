@@ -33,7 +33,7 @@ fn is_kept(event: &Event, kept: &BTreeSet<ProcessKey>, facts: &Facts) -> bool {
         Event::Pressure(pressure) => &*pressure.scope == "host" || is_near(&pressure.scope, facts),
         Event::Signal(signal) => kept.contains(&signal.target.key()),
         Event::Oom(oom) => facts::hits(oom, &facts.cgroups),
-        Event::Finding(_) | Event::Unknown => false,
+        Event::Finding(_) | Event::Restated(_) | Event::Unknown => false,
     }
 }
 

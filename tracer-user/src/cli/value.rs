@@ -5,7 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use super::{FlameFile, FlameFormat, Speed};
-use crate::sink::filter::comm_regex;
+use crate::sink::filter::{comm_regex, reason};
 
 /// Smallest step of growth reports, bytes: below it, reports cost more than they tell.
 const MIN_STEP_BYTES: u64 = 64 << 10;
@@ -118,9 +118,7 @@ pub fn parse_comm(text: &str) -> Result<String, String> {
     match comm_regex(text) {
         Ok(_) => Ok(text.to_owned()),
         Err(error) => {
-            // The error draws the expression on lines of its own; the last one is the reason.
-            let drawn = error.to_string();
-            let reason = drawn.lines().last().unwrap_or("").trim_start_matches("error: ");
+            let reason = reason(&error);
             Err(format!("{reason}; quote the expression, and escape ()[]{{}}.*+? by \\"))
         }
     }

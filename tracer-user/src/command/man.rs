@@ -1,4 +1,4 @@
-//! `rampage man`: manual pages from the definition of the command line.
+//! `rampage man`: manual pages from the definition of the command line, and that of the settings file.
 
 use std::io::{self, Write};
 
@@ -6,10 +6,17 @@ use clap::CommandFactory;
 use clap_mangen::Man;
 
 use crate::cli::{self, Cli, UsageError};
+use crate::settings;
 use crate::sink::SinkError;
+
+/// The page of the settings file.
+const SETTINGS: &str = "rampage.toml";
 
 /// Prints a manual page (roff).
 pub fn execute(args: &cli::Man) -> anyhow::Result<()> {
+    if args.command.as_deref() == Some(SETTINGS) {
+        return print(settings::manual().as_bytes());
+    }
     let mut root = Cli::command();
     root.build();
     let command = match &args.command {
@@ -21,6 +28,10 @@ pub fn execute(args: &cli::Man) -> anyhow::Result<()> {
     };
     let mut page = Vec::new();
     Man::new(command).render(&mut page)?;
-    io::stdout().write_all(&page).map_err(|error| SinkError::writing("standard output", error))?;
+    print(&page)
+}
+
+fn print(page: &[u8]) -> anyhow::Result<()> {
+    io::stdout().write_all(page).map_err(|error| SinkError::writing("standard output", error))?;
     Ok(())
 }

@@ -14,6 +14,7 @@ pub mod watch;
 
 use crate::cli::{Cli, Command, UsageError};
 use crate::kernel::Unsupported;
+use crate::settings::SettingsError;
 use crate::sink::SinkError;
 use crate::text::printable;
 
@@ -40,15 +41,26 @@ pub fn execute(cli: &Cli) -> anyhow::Result<()> {
     }
 }
 
-/// Exit code of a failure: 2 wrong usage, 3 missing privilege or kernel support, 4 a damaged input
+/// Exit code of a failure: 2 wrong usage or settings, 3 missing privilege or kernel support, 4 a damaged input
 /// file, 1 anything else. 0: the reader of the output went away, as it may.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     match error {
         e if matches!(e.downcast_ref(), Some(SinkError::Closed)) => 0,
-        e if e.is::<UsageError>() => 2,
+        e if e.is::<UsageError>() || e.is::<SettingsError>() => 2,
         e if e.is::<Unsupported>() => 3,
         e if e.is::<replay::DamagedInput>() => 4,
         _ => 1,
+    }
+}
+
+/// What is said of a failure. Settings have a line for each problem, that begins with file and line
+/// number as editors take it; all else is one line.
+pub fn lines(error: &anyhow::Error) -> Vec<String> {
+    match error.downcast_ref() {
+        Some(SettingsError::Invalid { problems }) => {
+            problems.iter().map(ToString::to_string).collect()
+        }
+        _ => vec![format!("rampage: {}", one_line(error))],
     }
 }
 

@@ -35,6 +35,7 @@ pub fn execute(args: &Record, verbose: u8) -> anyhow::Result<()> {
                 forbid: args.trace.forbid.clone(),
                 show,
                 usdt: args.trace.usdt,
+                confine: false,
                 verbose,
             };
             record(args, file, LiveSource::open(&options).map_err(Into::into))

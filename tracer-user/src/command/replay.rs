@@ -47,7 +47,8 @@ pub fn execute(args: &Replay, _verbose: u8) -> anyhow::Result<()> {
 
 /// Twice over the file: [`mod@explain`] says why.
 fn explain(args: &Replay) -> anyhow::Result<()> {
-    let is_stream = std::fs::metadata(&args.file).is_ok_and(|metadata| !metadata.is_file());
+    let metadata = std::fs::metadata(&args.file);
+    let is_stream = metadata.is_ok_and(|kind| !kind.is_file() && !kind.is_dir());
     if is_stream || args.file.as_os_str() == "-" {
         return Err(UsageError::ExplainStream.into());
     }
@@ -79,10 +80,14 @@ fn finish(args: &Replay, source: &ReplaySource, reason: &str) -> anyhow::Result<
     if reason != "end of input" {
         return Ok(());
     }
-    let name = args.file.to_string_lossy().into_owned();
-    if let Some(damage) = source.damage() {
+    for interruption in source.breaks() {
+        tracing::warn!("{interruption}");
+    }
+    if let Some((file, damage)) = source.damaged_file() {
+        let name = file.to_string_lossy().into_owned();
         return Err(DamagedInput { name, damage }.into());
     }
+    let name = args.file.to_string_lossy().into_owned();
     if !source.is_complete() {
         tracing::warn!(
             "{} has no `end`: the recording was killed, or is still running",

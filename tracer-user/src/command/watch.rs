@@ -34,6 +34,7 @@ pub fn execute(args: &Watch, verbose: u8) -> anyhow::Result<()> {
                     forbid: args.trace.forbid.clone(),
                     show,
                     usdt: args.trace.usdt,
+                    confine: false,
                     verbose,
                 })?;
                 watch(source, args, filter).await

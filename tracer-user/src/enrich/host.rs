@@ -126,6 +126,8 @@ pub fn header(config: &Config, source: &str) -> Header {
         swap_total_bytes: memory.swap_total_bytes,
         source: source.to_owned(),
         hooks: Vec::new(),
+        segment: None,
+        gap: None,
     }
 }
 

@@ -10,6 +10,7 @@ pub mod php;
 pub mod process;
 pub mod stat;
 pub mod status;
+pub mod usage;
 pub mod worker;
 
 /// A kernel file that does not look as documented.

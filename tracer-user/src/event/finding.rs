@@ -108,6 +108,13 @@ pub enum FindingKind {
     Pressure,
 }
 
+impl FindingKind {
+    /// Whether findings of this kind are closed when they are over; others tell of a moment.
+    pub fn has_end(self) -> bool {
+        !matches!(self, Self::OomVerdict | Self::Killed)
+    }
+}
+
 /// What a finding rests on, by its kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]

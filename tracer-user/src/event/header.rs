@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::FindingKind;
+use super::{FindingKind, matches_pattern};
 
 /// Name and version of the trace format.
 pub const SCHEMA: &str = "rampage/1";
@@ -37,6 +37,36 @@ pub struct Header {
     pub source: String,
     /// What was attached.
     pub hooks: Vec<Hook>,
+    /// Place in a run that is recorded in several files; null = this file is all of it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub segment: Option<SegmentPlace>,
+    /// What was not recorded before this run began; null = nothing was recorded before.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub gap: Option<Gap>,
+}
+
+/// Where a file stands in the run that it is a part of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct SegmentPlace {
+    /// The run: boot id and time of its begin. The same in all of its files.
+    pub run: String,
+    /// Number of this file; that of the file before it is one less.
+    pub number: u64,
+    /// What stands before `restated` is what the file before it led to: whoever read that one up to
+    /// its end may pass over it.
+    pub continues: bool,
+}
+
+/// Time before a run of which there is no recording.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Last line of the run before, RFC 3339, UTC.
+    pub since: String,
+    /// How long nothing was recorded; null = the clock was set meanwhile, nobody knows.
+    pub seconds: Option<f64>,
+    /// The run before came to its own end; false = it was killed, or the host went down.
+    pub clean: bool,
 }
 
 /// Effective settings, part of the header.
@@ -66,6 +96,25 @@ pub struct PoolConfig {
     pub horizon_s: Option<f64>,
     /// Kinds of finding that are not made.
     pub ignore: Vec<FindingKind>,
+}
+
+impl Config {
+    /// That of a pool's workers, or the general one (None), s.
+    pub fn horizon_s_of(&self, pool: Option<&str>) -> f64 {
+        self.rule(pool).and_then(|rule| rule.horizon_s).unwrap_or(self.horizon_s)
+    }
+
+    /// Whether findings of this kind are not made of a pool and its workers. Nothing is ignored of
+    /// what belongs to no pool (None).
+    pub fn ignores(&self, pool: Option<&str>, kind: FindingKind) -> bool {
+        self.rule(pool).is_some_and(|rule| rule.ignore.contains(&kind))
+    }
+
+    /// The first that matches.
+    fn rule(&self, pool: Option<&str>) -> Option<&PoolConfig> {
+        let pool = pool?;
+        self.pools.iter().find(|rule| matches_pattern(&rule.name, pool))
+    }
 }
 
 impl Default for Config {
@@ -105,4 +154,33 @@ pub struct Hook {
     pub state: String,
     /// Why it is not better, and what is lost; empty when nothing is.
     pub reason: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_rule_that_matches_a_pool_holds() {
+        let rule = |name: &str, horizon_s, ignore: &[FindingKind]| PoolConfig {
+            name: name.to_owned(),
+            horizon_s,
+            ignore: ignore.to_vec(),
+        };
+        let pools = vec![
+            rule("batch-big", None, &[]),
+            rule("batch*", Some(5.0), &[FindingKind::Runaway]),
+            rule("*", Some(7.0), &[FindingKind::Leak]),
+        ];
+        let config = Config { pools, ..Config::default() };
+        let of = |pool: Option<&str>| {
+            let ignores = |kind| config.ignores(pool, kind);
+            let ignored = [FindingKind::Runaway, FindingKind::Leak].map(ignores);
+            (config.horizon_s_of(pool), ignored)
+        };
+        assert_eq!(of(Some("batch-big")), (600.0, [false, false]));
+        assert_eq!(of(Some("batch-7")), (5.0, [true, false]));
+        assert_eq!(of(Some("www")), (7.0, [false, true]));
+        assert_eq!(of(None), (600.0, [false, false]));
+    }
 }

@@ -13,6 +13,7 @@ mod finding;
 mod header;
 mod kill;
 pub mod look;
+mod pattern;
 mod process;
 mod request;
 
@@ -30,8 +31,9 @@ pub use evidence::{
     PoolDiagnosis, PoolWorker, Runaway, Spot, Waiting,
 };
 pub use finding::{Evidence, Finding, FindingKind, FindingState, Severity, Subject};
-pub use header::{Config, Filters, Header, Hook, PoolConfig, SCHEMA};
+pub use header::{Config, Filters, Gap, Header, Hook, PoolConfig, SCHEMA, SegmentPlace};
 pub use kill::{Oom, OomScope, Party, ScopeKind, Signal, Victim};
+pub use pattern::matches_pattern;
 pub use process::{Exit, Growth, Php, Process, ProcessCause};
 pub use request::{PhpGrowth, RequestEdge, RequestPhase};
 
@@ -62,6 +64,7 @@ pub struct ProcessKey {
 pub enum Event {
     Header(Box<Header>),
     Config(Box<Config>),
+    Restated(Restated),
     Process(Process),
     Growth(Growth),
     Php(Box<look::Look>),
@@ -87,6 +90,10 @@ pub enum Event {
 /// Time passes; once each interval.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Tick {}
+
+/// Ends the state that is written anew at the head of a file: what follows has happened since.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restated {}
 
 /// A process was stalled in reclaim.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,10 @@
 //! the tracer's own protection. Unsafe code of user space lives here.
 
 pub mod btf;
+pub mod confine;
+pub mod cost;
 pub mod facts;
+pub mod inherit;
 pub mod load;
 pub mod offsets;
 pub mod plan;

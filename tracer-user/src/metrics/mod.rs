@@ -1,6 +1,10 @@
 //! Metrics as the pipeline counts them: plain numbers with their descriptions, which whoever exposes
 //! them (OpenMetrics, OTLP) puts into its own form.
 
+pub mod table;
+#[cfg(test)]
+mod users;
+
 use serde::{Deserialize, Serialize};
 
 /// All metrics at one moment.

@@ -60,7 +60,11 @@ impl Model {
                 }
             }
             Event::Lost(lost) => self.certainty.lost(self.now_ns, &lost.source, lost.records),
-            Event::Signal(_) | Event::Finding(_) | Event::End(_) | Event::Unknown => {}
+            Event::Signal(_)
+            | Event::Finding(_)
+            | Event::Restated(_)
+            | Event::End(_)
+            | Event::Unknown => {}
         }
     }
 

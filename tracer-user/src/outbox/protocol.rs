@@ -43,6 +43,8 @@ pub struct Courier {
     pub version: String,
     /// boot_id of the host.
     pub boot_id: String,
+    /// When the tracer began to count, ns since 1970-01-01 UTC.
+    pub start_wall_ns: i64,
     /// Receivers.
     pub alerts: Alerts,
     /// The endpoint.
@@ -76,6 +78,8 @@ pub enum Report {
     },
     /// About once a second, when something changed.
     Deliveries {
+        /// [`Order::Tell`]s taken in since the courier's start, whoever was told.
+        alerts: u64,
         /// Each receiver once.
         receivers: Vec<Delivery>,
     },

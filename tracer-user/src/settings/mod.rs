@@ -1,17 +1,43 @@
 //! Settings of the long-running service, `/etc/rampage/rampage.toml`. Each key is described once, at
-//! its field: the sample file, the manual page and the JSON schema are made from that.
+//! its field: the sample file, the manual page and the JSON schema are made from that, and files are
+//! checked against it.
+//!
+//! Beside its type and description a field may say, in the words of JSON schema or as extensions of
+//! it: `x-least` and `x-most` (sizes and times), `range` and `length` (numbers and lists), `x-or-zero`
+//! (0 is allowed below `x-least`), `x-restart` (a change takes effect at the next start), `x-secret`
+//! (not shown), `example` (for a key that has no default).
 
+mod alerts;
+mod change;
+mod check;
+mod listen;
+mod load;
+mod manual;
+mod problem;
+mod sample;
+mod shape;
+mod show;
+mod trace;
 mod value;
+mod walk;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use value::{Size, Span};
+pub use alerts::{Alerts, CommandAlert, Otlp, OtlpProtocol, Webhook, WebhookFormat};
+pub use change::{keep_until_restart, needs_restart};
+pub use listen::{Endpoint, ListenError};
+pub use load::{Loaded, Origin, load, parse};
+pub use manual::manual;
+pub use problem::{Fault, Problem, SettingsError};
+pub use sample::sample;
+pub use shape::schema;
+pub use show::{show, show_json};
+pub use value::{Size, Span, ValueError};
 
-use crate::event::{FindingKind, Severity};
+use crate::event::FindingKind;
 
 /// Where the settings are when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/rampage/rampage.toml";
@@ -25,6 +51,7 @@ pub struct Settings {
     /// When a finding is made.
     pub findings: Findings,
     /// Rules for single PHP pools; the first one that matches a pool holds.
+    #[schemars(length(max = 200))]
     pub pool: Vec<PoolRule>,
     /// The flight recorder: a rolling trace, and incidents that are kept apart.
     pub recorder: Recorder,
@@ -40,18 +67,23 @@ pub struct Settings {
 pub struct Watch {
     /// Where events come from: `live` (kernel programs), `procfs` (polling; misses kills, stalls and
     /// short-lived processes), or `auto`: live where it can be had, else procfs, which is said.
-    /// Takes effect at the next start.
+    #[schemars(extend("x-restart" = true))]
     pub source: WatchSource,
-    /// A process is reported when its anonymous memory and swap moved by this much, at least 64K; `0`
-    /// = the smaller of 4M and 1/64 of its tightest limit. Takes effect at the next start.
+    /// A process is reported when its anonymous memory and swap moved by this much; `0` = the
+    /// smaller of 4MiB and 1/64 of its tightest limit.
+    #[schemars(extend("x-least" = "64KiB", "x-most" = "1GiB", "x-or-zero" = true, "x-restart" = true))]
     pub step: Size,
-    /// Time between two looks at cgroups and host; at least 100ms. Takes effect at the next start.
+    /// Time between two looks at cgroups and host.
+    #[schemars(extend("x-least" = "100ms", "x-most" = "1m", "x-restart" = true))]
     pub interval: Span,
-    /// Follow PHP's own request probes (USDT) where PHP has them. Takes effect at the next start.
+    /// Follow PHP's own request probes (USDT) where PHP has them.
+    #[schemars(extend("x-restart" = true))]
     pub usdt: bool,
-    /// Record and tell the values in query strings, which can be secrets. Takes effect at the next start.
+    /// Record and tell the values in query strings, which can be secrets.
+    #[schemars(extend("x-restart" = true))]
     pub show_query: bool,
-    /// Record and tell the addresses of clients. Takes effect at the next start.
+    /// Record and tell the addresses of clients.
+    #[schemars(extend("x-restart" = true))]
     pub show_client: bool,
     /// Alert only of this memory cgroup and what is below it; empty = all. Everything is traced and
     /// recorded all the same, so that a culprit outside is still named.
@@ -80,6 +112,7 @@ pub enum WatchSource {
 #[serde(default, deny_unknown_fields)]
 pub struct Findings {
     /// A limit that will be reached later than this raises no finding.
+    #[schemars(extend("x-least" = "1s", "x-most" = "30d"))]
     pub horizon: Span,
 }
 
@@ -88,12 +121,16 @@ pub struct Findings {
 #[serde(deny_unknown_fields)]
 pub struct PoolRule {
     /// Name of the pool; `*` stands for any characters.
+    #[schemars(length(min = 1, max = 200), example = &"www*")]
     pub name: String,
     /// As `findings.horizon`, for workers of this pool; left out = that one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Span", example = &"2m", extend("x-least" = "1s", "x-most" = "30d"))]
     pub horizon: Option<Span>,
-    /// Kinds of finding about this pool and its workers that are not made.
+    /// Kinds of finding about this pool and its workers that are not made. What they use still
+    /// counts where another is judged.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 32), example = ["leak"])]
     pub ignore: Vec<FindingKind>,
 }
 
@@ -103,26 +140,35 @@ pub struct PoolRule {
 pub struct Recorder {
     /// Whether a trace is kept.
     pub enabled: bool,
-    /// The state directory: segments, incidents, and the lock that keeps a second instance out. Takes
-    /// effect at the next start.
+    /// The state directory: segments, incidents, and the lock that keeps a second instance out.
+    #[schemars(extend("x-restart" = true))]
     pub directory: PathBuf,
     /// A segment of the rolling trace ends at this size …
+    #[schemars(extend("x-least" = "64KiB", "x-most" = "1GiB"))]
     pub segment_size: Size,
     /// … or at this age.
+    #[schemars(extend("x-least" = "1s", "x-most" = "7d"))]
     pub segment_age: Span,
     /// All segments together, without incidents, take no more than this.
+    #[schemars(extend("x-least" = "64KiB", "x-most" = "1024GiB"))]
     pub max_size: Size,
     /// Segments older than this are removed.
+    #[schemars(extend("x-least" = "1s", "x-most" = "3650d"))]
     pub max_age: Span,
     /// How much of the time before a critical finding or a kill an incident keeps.
+    #[schemars(extend("x-least" = "0s", "x-most" = "1d"))]
     pub incident_before: Span,
     /// How long an incident goes on after its last critical finding or kill.
+    #[schemars(extend("x-least" = "0s", "x-most" = "1h"))]
     pub incident_after: Span,
     /// Incidents that are kept; the oldest goes first.
+    #[schemars(range(max = 1000))]
     pub max_incidents: u32,
     /// All incidents together take no more than this; the oldest goes first.
+    #[schemars(extend("x-least" = "64KiB", "x-most" = "1024GiB"))]
     pub max_incidents_size: Size,
     /// Most time until what was recorded is on the disk. Kills and critical findings are at once.
+    #[schemars(extend("x-least" = "100ms", "x-most" = "1m"))]
     pub sync: Span,
 }
 
@@ -137,133 +183,16 @@ pub struct Metrics {
     /// and no password.
     pub allow_remote: bool,
     /// Processes with series of their own: those with most memory.
+    #[schemars(range(max = 500))]
     pub top_processes: u32,
     /// Memory cgroups with series of their own: those that are fullest.
+    #[schemars(range(max = 500))]
     pub max_cgroups: u32,
     /// PHP pools with series of their own: those with most memory.
+    #[schemars(range(max = 500))]
     pub max_pools: u32,
     /// Measure what the kernel programs cost, one second in each minute.
     pub program_cost: bool,
-}
-
-/// Who is told of findings.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Alerts {
-    /// Findings below this severity are recorded, and told to nobody.
-    pub min_severity: Severity,
-    /// Write findings to the journal, with fields of their own (RAMPAGE_KIND, RAMPAGE_POOL …).
-    pub journal: bool,
-    /// Receivers over HTTP.
-    pub webhook: Vec<Webhook>,
-    /// Programs that are run for each finding.
-    pub command: Vec<CommandAlert>,
-    /// Collectors of OpenTelemetry.
-    pub otlp: Vec<Otlp>,
-}
-
-/// A receiver over HTTP.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Webhook {
-    /// What it is called in messages and metrics.
-    pub name: String,
-    /// Where each finding is sent by POST; http or https.
-    pub url: String,
-    /// `json`: the finding as in a trace, with `host`; `slack`: an object with `text`.
-    #[serde(default)]
-    pub format: WebhookFormat,
-    /// Headers that are sent along, such as a token.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
-    /// Least severity, if it is not that of `alerts`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_severity: Option<Severity>,
-    /// An answer that takes longer is a failure.
-    #[serde(default = "ten_seconds")]
-    pub timeout: Span,
-    /// A finding that could not be delivered for this long is given up and counted.
-    #[serde(default = "ten_minutes")]
-    pub give_up: Span,
-}
-
-/// What a webhook gets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum WebhookFormat {
-    /// The finding as an object.
-    #[default]
-    Json,
-    /// `{"text": …}`, as Slack and those compatible with it take.
-    Slack,
-}
-
-/// A program that is run for each finding.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct CommandAlert {
-    /// What it is called in messages and metrics.
-    pub name: String,
-    /// The program, by its whole path, and its arguments; no shell. The finding comes as JSON on its
-    /// standard input.
-    pub run: Vec<String>,
-    /// Least severity, if it is not that of `alerts`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_severity: Option<Severity>,
-    /// It is ended after this time.
-    #[serde(default = "ten_seconds")]
-    pub timeout: Span,
-}
-
-/// A collector of OpenTelemetry: findings as log records, and the metrics.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Otlp {
-    /// What it is called in messages and metrics.
-    pub name: String,
-    /// `http://127.0.0.1:4317` for gRPC; `http://127.0.0.1:4318` for HTTP.
-    pub endpoint: String,
-    /// `grpc` or `http` (protobuf).
-    #[serde(default)]
-    pub protocol: OtlpProtocol,
-    /// Headers (gRPC: metadata) that are sent along, such as a token.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, String>,
-    /// Least severity of findings, if it is not that of `alerts`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub min_severity: Option<Severity>,
-    /// Time between two exports of the metrics; `0s` = findings only.
-    #[serde(default = "one_minute")]
-    pub metrics_interval: Span,
-    /// An answer that takes longer is a failure.
-    #[serde(default = "ten_seconds")]
-    pub timeout: Span,
-    /// A finding that could not be delivered for this long is given up and counted.
-    #[serde(default = "ten_minutes")]
-    pub give_up: Span,
-}
-
-/// How OTLP is spoken.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OtlpProtocol {
-    /// gRPC.
-    #[default]
-    Grpc,
-    /// HTTP with protobuf.
-    Http,
-}
-
-fn ten_seconds() -> Span {
-    Span::from_secs(10)
-}
-
-fn one_minute() -> Span {
-    Span::from_secs(60)
-}
-
-fn ten_minutes() -> Span {
-    Span::from_secs(600)
 }
 
 impl Default for Watch {
@@ -315,18 +244,6 @@ impl Default for Metrics {
             max_cgroups: 100,
             max_pools: 50,
             program_cost: true,
-        }
-    }
-}
-
-impl Default for Alerts {
-    fn default() -> Self {
-        Self {
-            min_severity: Severity::Warning,
-            journal: true,
-            webhook: Vec::new(),
-            command: Vec::new(),
-            otlp: Vec::new(),
         }
     }
 }

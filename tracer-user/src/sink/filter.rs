@@ -25,6 +25,12 @@ pub fn comm_regex(pattern: &str) -> Result<Regex, regex::Error> {
     regex::RegexBuilder::new(pattern).size_limit(REGEX_BYTES).dfa_size_limit(REGEX_BYTES).build()
 }
 
+/// Why an expression is none, on one line: the error draws it on lines of its own.
+pub fn reason(error: &regex::Error) -> String {
+    let drawn = error.to_string();
+    drawn.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
+}
+
 impl Filter {
     /// Fails on a bad regular expression.
     pub fn new(filters: &Filters) -> Result<Self, regex::Error> {

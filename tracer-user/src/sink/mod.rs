@@ -1,11 +1,17 @@
 //! Where events and findings go: the terminal ([`plain`], [`table`]), JSON Lines ([`json`]) and
-//! trace files ([`trace_file`]).
+//! trace files ([`trace_file`]) and the flight recorder ([`recorder`]).
+//! trace files ([`trace_file`]), and the metrics of the service ([`metrics`]).
 
+mod append;
+mod block;
 pub mod filter;
 pub mod json;
+pub mod metrics;
 mod next_victim;
 pub mod plain;
+pub mod recorder;
 mod requests;
+mod snapshot;
 pub mod table;
 pub mod trace_file;
 

@@ -130,6 +130,12 @@ impl Stamp<'_> {
     }
 }
 
+/// `2026-01-31T23:59:59.123Z`: a time as lines have it, to the millisecond.
+pub fn time_text(wall_ns: i64) -> String {
+    let ms = wall_ns.rem_euclid(NS_PER_S) / 1_000_000;
+    format!("{}.{ms:03}Z", second_text(wall_ns.div_euclid(NS_PER_S)))
+}
+
 /// `2026-01-31T23:59:59`, UTC. An i64 of nanoseconds always falls into years of four digits.
 fn second_text(second: i64) -> String {
     let time = OffsetDateTime::from_unix_timestamp(second).unwrap_or(OffsetDateTime::UNIX_EPOCH);

@@ -139,6 +139,7 @@ async fn trace(
         forbid: Vec::new(),
         show: Disclosure::default(),
         usdt: false,
+        confine: false,
         verbose,
     })?;
     stage.leaker.go()?;

@@ -8,28 +8,21 @@
 //! state is written anew, as at the start of each file of a rotation.
 
 mod output;
-mod snapshot;
 
 use std::cell::Cell;
 use std::io;
 use std::path::Path;
 use std::rc::Rc;
 
-use zstd::bulk::Compressor;
-
 use self::output::Output;
-use super::{Sink, SinkError};
+use super::block::Block;
+use super::{Sink, SinkError, snapshot};
 use crate::event::{End, Event, Lost, Stamped};
 use crate::model::Model;
 use crate::text::printable;
-use crate::trace::lines::{Encoder, LineError};
 
 /// Most bytes of lines in a block.
 const BLOCK_BYTES: usize = 256 << 10;
-/// Most event time in a block, ns.
-const BLOCK_NS: u64 = 1_000_000_000;
-/// Compresses as fast as the events come; higher levels gain little on such lines.
-const ZSTD_LEVEL: i32 = 1;
 /// Parts of `max_size_bytes`: a block is at most one eighth, a snapshot at most four of them.
 const PARTS: u64 = 8;
 
@@ -57,15 +50,10 @@ pub struct Written {
 pub struct TraceFile {
     name: String,
     output: Output,
-    compressor: Option<Compressor<'static>>,
     rotation: Rotation,
-    block_limit: usize,
-    encoder: Encoder,
+    block: Block,
     header: Option<Stamped>,
     last: (u64, i64),
-    block: Vec<u8>,
-    block_start_ns: u64,
-    packed: Vec<u8>,
     failing: bool,
     rotation_failing: bool,
     lost: u64,
@@ -83,25 +71,15 @@ impl TraceFile {
             printable(&path.to_string_lossy()).into_owned()
         };
         let fail = |source| SinkError::writing(&name, source);
-        let compressor = if path.extension().is_some_and(|extension| extension == "zst") {
-            let mut compressor = Compressor::new(ZSTD_LEVEL).map_err(fail)?;
-            compressor.include_checksum(true).map_err(fail)?;
-            Some(compressor)
-        } else {
-            None
-        };
         let part = rotation.max_size_bytes.map_or(u64::MAX, |bytes| bytes / PARTS);
+        let limit_bytes = usize::try_from(part).unwrap_or(usize::MAX).min(BLOCK_BYTES);
+        let is_compressed = path.extension().is_some_and(|extension| extension == "zst");
         Ok(Self {
             output: Output::create(path).map_err(fail)?,
-            compressor,
             rotation,
-            block_limit: usize::try_from(part).unwrap_or(usize::MAX).min(BLOCK_BYTES),
-            encoder: Encoder::default(),
+            block: Block::new(limit_bytes, is_compressed).map_err(fail)?,
             header: None,
             last: (0, 0),
-            block: Vec::new(),
-            block_start_ns: 0,
-            packed: Vec::new(),
             failing: false,
             rotation_failing: false,
             lost: 0,
@@ -123,25 +101,14 @@ impl TraceFile {
 
     /// Adds a line to the block, or counts it when there is no room for it.
     fn push(&mut self, at: &Stamped) {
-        if self.block.is_empty() {
-            self.block_start_ns = at.t_ns;
-        }
-        if self.failing && self.block.len() >= self.block_limit {
+        if self.failing && self.block.is_full() {
             return self.lose(1);
         }
-        match self.encoder.encode(at, &mut self.block) {
-            Ok(()) => {
-                self.file_events += 1;
-                self.written.events.set(self.written.events.get() + 1);
-            }
-            Err(LineError::TooLong) => {
-                tracing::warn!("an event is too long for a line and was left out");
-                self.lose(1);
-            }
-            Err(error) => {
-                tracing::warn!("an event was left out: {error}");
-                self.lose(1);
-            }
+        if self.block.push(at) {
+            self.file_events += 1;
+            self.written.events.set(self.written.events.get() + 1);
+        } else {
+            self.lose(1);
         }
     }
 
@@ -152,25 +119,11 @@ impl TraceFile {
 
     /// Writes all that waits.
     fn write(&mut self) -> io::Result<()> {
-        while !(self.packed.is_empty() && self.block.is_empty()) {
-            if self.packed.is_empty() {
-                self.pack()?;
-            }
-            self.output.write_block(&self.packed)?;
-            self.written.bytes.set(self.written.bytes.get() + self.packed.len() as u64);
-            self.packed.clear();
-        }
-        Ok(())
-    }
-
-    fn pack(&mut self) -> io::Result<()> {
-        match &mut self.compressor {
-            Some(compressor) => {
-                self.packed.reserve(zstd::zstd_safe::compress_bound(self.block.len()));
-                compressor.compress_to_buffer(&self.block[..], &mut self.packed)?;
-                self.block.clear();
-            }
-            None => std::mem::swap(&mut self.block, &mut self.packed),
+        while !self.block.is_empty() {
+            let block = self.block.pack()?;
+            self.output.write_block(block)?;
+            self.written.bytes.set(self.written.bytes.get() + block.len() as u64);
+            self.block.done();
         }
         Ok(())
     }
@@ -222,7 +175,7 @@ impl TraceFile {
                 continue;
             }
             self.push(&Stamped { t_ns, wall_ns, event });
-            if self.block.len() >= self.block_limit && !self.failing {
+            if self.block.is_full() && !self.failing {
                 self.commit()?;
             }
         }
@@ -235,7 +188,7 @@ impl TraceFile {
 
     fn rotation_is_due(&self) -> bool {
         let end = self.output.end_bytes();
-        self.rotation.max_size_bytes.is_some_and(|max| end + self.block_limit as u64 > max)
+        self.rotation.max_size_bytes.is_some_and(|max| end + self.block.limit_bytes() as u64 > max)
     }
 
     fn rotate(&mut self, model: &Model) -> Result<(), SinkError> {
@@ -287,9 +240,7 @@ impl Sink for TraceFile {
         }
         self.push(at);
         let tick = matches!(at.event, Event::Tick(_));
-        let full = self.block.len() >= self.block_limit
-            || at.t_ns.saturating_sub(self.block_start_ns) >= BLOCK_NS;
-        if tick || (full && !self.failing) {
+        if tick || (self.block.is_due(at.t_ns) && !self.failing) {
             self.advance(model)?;
             if self.rotation_is_due() && (tick || !self.rotation_failing) {
                 self.rotate(model)?;

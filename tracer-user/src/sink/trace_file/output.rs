@@ -4,8 +4,10 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::sink::append::Appended;
 
 /// An open output.
 #[derive(Debug)]
@@ -17,10 +19,12 @@ pub struct Output {
 
 #[derive(Debug)]
 enum Kind {
-    /// `end_bytes`: where the last whole block ends; `torn`: there may be more behind it.
-    File { file: File, end_bytes: u64, torn: bool },
+    File(Appended),
     /// `sent_bytes` of the block under way went out before the last error.
-    Stream { file: File, sent_bytes: usize },
+    Stream {
+        file: File,
+        sent_bytes: usize,
+    },
 }
 
 impl Output {
@@ -33,7 +37,7 @@ impl Output {
             open(path)?
         };
         let kind = if path != Path::new("-") && file.metadata()?.is_file() {
-            Kind::File { file, end_bytes: 0, torn: true }
+            Kind::File(Appended::new(file))
         } else {
             Kind::Stream { file, sent_bytes: 0 }
         };
@@ -55,8 +59,8 @@ impl Output {
 
     /// Bytes of whole blocks in the current file; 0 for a stream.
     pub fn end_bytes(&self) -> u64 {
-        match self.kind {
-            Kind::File { end_bytes, .. } => end_bytes,
+        match &self.kind {
+            Kind::File(file) => file.end_bytes(),
             Kind::Stream { .. } => 0,
         }
     }
@@ -64,17 +68,7 @@ impl Output {
     /// Writes one block. After an error the same block must be given again.
     pub fn write_block(&mut self, block: &[u8]) -> io::Result<()> {
         match &mut self.kind {
-            Kind::File { file, end_bytes, torn } => {
-                if *torn {
-                    file.set_len(*end_bytes)?;
-                    *torn = false;
-                }
-                if let Err(error) = file.write_all_at(block, *end_bytes) {
-                    *torn = file.set_len(*end_bytes).is_err();
-                    return Err(error);
-                }
-                *end_bytes += block.len() as u64;
-            }
+            Kind::File(file) => file.write([block, &[]])?,
             Kind::Stream { file, sent_bytes } => {
                 while *sent_bytes < block.len() {
                     match file.write(&block[*sent_bytes..]) {
@@ -106,14 +100,14 @@ impl Output {
             fs::rename(&self.path, numbered(&self.path, "1"))?;
         }
         fs::rename(&next, &self.path)?;
-        self.kind = Kind::File { file, end_bytes: 0, torn: true };
+        self.kind = Kind::File(Appended::new(file));
         Ok(())
     }
 
     /// Waits until a regular file is on its disk.
     pub fn sync(&self) -> io::Result<()> {
         match &self.kind {
-            Kind::File { file, .. } => file.sync_all(),
+            Kind::File(file) => file.file().sync_all(),
             Kind::Stream { .. } => Ok(()),
         }
     }

@@ -122,7 +122,7 @@ fn an_end_that_finds_room_again_carries_the_losses() {
     let mut file = TraceFile::create(&path, Rotation::default()).unwrap();
     let writer = fs::File::options().write(true).custom_flags(libc::O_NONBLOCK).open(&path);
     file.output = Output::stream(writer.unwrap());
-    file.block_limit = 32 << 10;
+    file.block.set_limit(32 << 10);
     let model = Model::new(&Config::default());
     let filling = "x".repeat(1000);
     for number in 0..2000 {

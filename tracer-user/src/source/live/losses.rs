@@ -10,7 +10,7 @@ use crate::event::Lost;
 use crate::kernel::load::Kernel;
 
 /// Names of the slots, in the order of the counters.
-const SOURCES: [&str; drop_reason::COUNT as usize] = [
+pub const SOURCES: [&str; drop_reason::COUNT as usize] = [
     "ring:none",
     "ring:growth",
     "ring:sweep",

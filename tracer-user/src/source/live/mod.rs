@@ -23,6 +23,8 @@ use crate::enrich::worker::Worker;
 use crate::enrich::{clock, host};
 use crate::event::{Config, Event, Header, Stamped, Tick};
 use crate::kernel::Unsupported;
+use crate::kernel::confine;
+use crate::kernel::cost::Costs;
 use crate::kernel::load::{Kernel, LoadOptions, Sweep};
 use crate::kernel::protect::protect;
 use crate::kernel::record::Record;
@@ -45,6 +47,11 @@ const BATCH: usize = 4096;
 /// Batches that hold every record of a ring of 2 MiB: the smallest one takes 80 bytes there.
 const ALL_BATCHES: usize = 8;
 
+/// Sources of loss that are always there, whatever is attached.
+pub fn loss_sources() -> impl Iterator<Item = &'static str> {
+    losses::SOURCES.into_iter().chain(losses::QUEUES)
+}
+
 /// Settings of the live source.
 #[derive(Clone, Debug)]
 pub struct LiveOptions {
@@ -58,6 +65,8 @@ pub struct LiveOptions {
     pub show: Disclosure,
     /// PHP's own request probes are followed.
     pub usdt: bool,
+    /// Capabilities that are not needed once everything is attached are given away.
+    pub confine: bool,
     /// 0 = quiet, 1 = debug lines of the kernel programs.
     pub verbose: u8,
 }
@@ -110,6 +119,10 @@ impl LiveSource {
             header.hooks.push(hook);
         }
         protect();
+        // Before there are threads: each has capabilities of its own.
+        if options.confine {
+            confine::give_away();
+        }
         let no_thread = |error: io::Error| Unsupported {
             reason: format!("cannot start a thread: {error}"),
             remedy: "raise the limit of processes (ulimit -u)".to_owned(),
@@ -135,6 +148,11 @@ impl LiveSource {
             last_ns: opened_ns,
             resync: false,
         })
+    }
+
+    /// Measures what the kernel programs cost.
+    pub fn costs(&self) -> io::Result<Costs> {
+        Costs::of(&self.kernel)
     }
 
     /// Takes what is in the ring; true = there was something.

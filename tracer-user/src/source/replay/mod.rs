@@ -1,9 +1,10 @@
-//! Events from a trace file. Reads what is there, up to the last whole line, passes over what is
+//! Events from a trace file, or from the segments of a recorder as one. Reads what is there, up to the last whole line, passes over what is
 //! damaged, and says so afterwards: [`ReplaySource::damage`].
 
 mod damage;
 mod input;
 mod reader;
+mod segments;
 mod unpack;
 
 use std::collections::VecDeque;
@@ -15,6 +16,8 @@ use tokio::time::{Instant, sleep_until};
 pub use self::damage::{Cause, Damage};
 use self::input::Input;
 use self::reader::Reader;
+pub use self::segments::Break;
+use self::segments::Chain;
 use self::unpack::{Step, Unpacker};
 use super::{Flow, Source};
 use crate::cli::Speed;
@@ -35,8 +38,12 @@ pub struct OpenError {
     pub source: std::io::Error,
 }
 
-/// A trace file as a source.
+/// A trace file, or a folder of segments, as a source.
 pub struct ReplaySource {
+    path: PathBuf,
+    chain: Chain,
+    /// Of files that are read.
+    damage: Option<(PathBuf, Damage)>,
     input: Input,
     input_ended: bool,
     unpacker: Unpacker,
@@ -49,12 +56,21 @@ pub struct ReplaySource {
 }
 
 impl ReplaySource {
-    /// Opens a trace, compressed or not (its first bytes tell); `-` = standard input.
+    /// Opens a trace, compressed or not (its first bytes tell); `-` = standard input. Of a folder the
+    /// segments are read: of an incident, or of the rolling trace.
     pub fn open(path: &Path, speed: Speed) -> Result<Self, OpenError> {
-        let input =
-            Input::open(path).map_err(|source| OpenError { path: path.to_owned(), source })?;
+        let fail = |source| OpenError { path: path.to_owned(), source };
+        let mut chain = Chain::default();
+        let mut file = path.to_owned();
+        if path.is_dir() {
+            chain = Chain::open(path).map_err(fail)?;
+            file = chain.next_file().unwrap_or(file);
+        }
         Ok(Self {
-            input,
+            chain,
+            damage: None,
+            input: Input::open(&file).map_err(fail)?,
+            path: file,
             input_ended: false,
             unpacker: Unpacker::new(),
             reader: Reader::default(),
@@ -67,7 +83,18 @@ impl ReplaySource {
 
     /// What is damaged, as far as the file was read.
     pub fn damage(&self) -> Option<Damage> {
-        self.reader.damage()
+        self.damaged_file().map(|(_, damage)| damage)
+    }
+
+    /// The same, and in which file: of several the first that is damaged.
+    pub fn damaged_file(&self) -> Option<(&Path, Damage)> {
+        let before = self.damage.as_ref().map(|(path, damage)| (path.as_path(), *damage));
+        before.or_else(|| Some((self.path.as_path(), self.reader.damage()?)))
+    }
+
+    /// Where segments do not follow each other.
+    pub fn breaks(&self) -> &[Break] {
+        self.chain.breaks()
     }
 
     /// Whether the recording came to its own end (an `end` line); if not, it was killed or is still
@@ -80,13 +107,19 @@ impl ReplaySource {
     async fn read(&mut self, out: &mut VecDeque<Stamped>) -> anyhow::Result<()> {
         loop {
             while let Some(at) = self.reader.next() {
-                out.push_back(at);
+                out.extend(self.chain.pass(at));
                 if out.len() >= BATCH {
                     return Ok(());
                 }
             }
-            if !out.is_empty() || self.ended {
+            if !out.is_empty() {
                 return Ok(());
+            }
+            if self.ended {
+                match self.chain.next_file() {
+                    Some(path) => self.go_on(path)?,
+                    None => return Ok(()),
+                }
             }
             match self.unpacker.step(self.reader.text(), self.input_ended)? {
                 Step::More => {}
@@ -94,7 +127,9 @@ impl ReplaySource {
                 Step::Cut(offset) => self.break_off(Cause::CutFrame, offset, out),
                 Step::Starved if self.input_ended || self.reader.is_hopeless() => {
                     self.ended = true;
-                    out.extend(self.reader.finish());
+                    if let Some(at) = self.reader.finish() {
+                        out.extend(self.chain.pass(at));
+                    }
                 }
                 Step::Starved => match self.input.chunk().await {
                     Ok(chunk) => {
@@ -113,10 +148,30 @@ impl ReplaySource {
         }
     }
 
+    /// Leaves a segment that is read for the next one.
+    fn go_on(&mut self, path: PathBuf) -> anyhow::Result<()> {
+        // One that was begun when the recorder was killed has nothing in it.
+        let damage = self.reader.damage().filter(|damage| damage.cause != Cause::Empty);
+        self.chain.end_file(damage.is_none() && self.reader.is_rotated());
+        let read = std::mem::replace(&mut self.path, path);
+        if self.damage.is_none() {
+            self.damage = damage.map(|damage| (read, damage));
+        }
+        self.input = match Input::open(&self.path) {
+            // Retention was quicker: it is missing, as others may be.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+            opened => opened.map_err(|source| OpenError { path: self.path.clone(), source })?,
+        };
+        self.unpacker = Unpacker::new();
+        self.reader = Reader::default();
+        (self.input_ended, self.ended) = (false, false);
+        Ok(())
+    }
+
     /// Uses the whole lines before the damage, then gives up the one that it falls into.
     fn break_off(&mut self, cause: Cause, offset: u64, out: &mut VecDeque<Stamped>) {
         while let Some(at) = self.reader.next() {
-            out.push_back(at);
+            out.extend(self.chain.pass(at));
         }
         self.reader.break_off(cause, offset);
     }

@@ -24,6 +24,7 @@ pub struct Reader {
     started: bool,
     newer: bool,
     ended: bool,
+    rotated: bool,
     packed: bool,
     damage: Option<Damage>,
 }
@@ -55,6 +56,11 @@ impl Reader {
     /// Whether the recording came to its own end.
     pub fn ended(&self) -> bool {
         self.ended
+    }
+
+    /// Whether the end is that of a file, and the recording went on in the next one.
+    pub fn is_rotated(&self) -> bool {
+        self.ended && self.rotated
     }
 
     /// Whether there is no point in reading on.
@@ -152,8 +158,9 @@ impl Reader {
         };
         match at.event {
             Event::Unknown => return Ok(None),
-            Event::End(_) => {
+            Event::End(end) => {
                 self.ended = true;
+                self.rotated = end.reason == "rotated";
                 return Ok(None);
             }
             _ => self.ended = false,
