@@ -15,12 +15,12 @@ pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
 /// The release build. The target folder is explicit, so that the binary is where this program looks
 /// for it.
 pub fn release(workspace: &Workspace) -> Command {
-    with_profile(workspace, "release")
+    with_profile(workspace, "release", "tracer-user")
 }
 
-/// The build of the binary in one of the profiles of Cargo.toml.
-pub fn with_profile(workspace: &Workspace, profile: &str) -> Command {
-    let mut build = workspace.cargo(["build", "--profile", profile, "--package", "tracer-user"]);
+/// The build of a package of ours in one of the profiles of Cargo.toml.
+pub fn with_profile(workspace: &Workspace, profile: &str, package: &str) -> Command {
+    let mut build = workspace.cargo(["build", "--profile", profile, "--package", package]);
     build.arg("--target-dir").arg(&workspace.target);
     build
 }
