@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::Context;
 use tokio::io::Interest;
 use tokio::net::UnixStream;
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::frame::Decoder;
 use super::protocol::Report;
 use super::state::{DRAIN, Shared};
-use crate::metrics::Snapshot;
+use crate::run::Control;
 use crate::text;
 
 /// Longest report that is taken: the courier talks to the network, and is not trusted.
@@ -24,8 +25,8 @@ const ANSWER_EVERY: Duration = Duration::from_millis(100);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// Where the answers come from.
-pub type Source = Box<dyn FnMut() -> Snapshot + Send>;
+/// Wakes the run, whose next pulse answers.
+pub type Wake = mpsc::Sender<Control>;
 
 /// What the courier asked that was not answered yet, and when the next answer is due.
 struct Questions {
@@ -34,7 +35,7 @@ struct Questions {
 }
 
 /// Serves the courier until everything ends.
-pub async fn drive(shared: Arc<Shared>, mut source: Source) {
+pub async fn drive(shared: Arc<Shared>, run: Wake) {
     let mut pause = FIRST_PAUSE;
     loop {
         let (over, wanted, runs) = {
@@ -50,7 +51,7 @@ pub async fn drive(shared: Arc<Shared>, mut source: Source) {
             continue;
         }
         let since = Instant::now();
-        let ended = serve(&shared, &mut source).await;
+        let ended = serve(&shared, &run).await;
         let renewed = {
             let mut state = shared.lock();
             if state.over {
@@ -79,7 +80,7 @@ pub async fn drive(shared: Arc<Shared>, mut source: Source) {
 }
 
 /// Serves one courier until it is gone.
-async fn serve(shared: &Shared, source: &mut Source) -> anyhow::Result<()> {
+async fn serve(shared: &Shared, run: &Wake) -> anyhow::Result<()> {
     let link = {
         let mut state = shared.lock();
         if state.running.is_none() {
@@ -111,7 +112,9 @@ async fn serve(shared: &Shared, source: &mut Source) -> anyhow::Result<()> {
             () = sleep_until(questions.due), if questions.asked.is_some() => {
                 if let Some(id) = questions.asked.take() {
                     questions.due = Instant::now() + ANSWER_EVERY;
-                    shared.answer(id, source());
+                    shared.lock().question = Some(id);
+                    // A run with so much to do has its pulse soon anyway.
+                    let _ = run.try_send(Control::Refresh);
                 }
             }
         }

@@ -5,8 +5,7 @@
 //! the run. The [`Outbox`] is a sink like any other; the [`Handle`] is for whoever runs it:
 //!
 //! ```no_run
-//! # use std::sync::{Arc, Mutex};
-//! # use rampage::{metrics::Snapshot, outbox, pipeline::Pipeline, settings::Settings};
+//! # use rampage::{metrics::Snapshot, outbox, pipeline::Pipeline, run, settings::Settings};
 //! # async fn serve(settings: &Settings, changed: &Settings) -> anyhow::Result<()> {
 //! let identity = outbox::Identity {
 //!     host: "web-3".into(),
@@ -14,11 +13,11 @@
 //!     boot_id: "5f9c…".into(),
 //! };
 //! // Before privileges are dropped, and inside of the runtime.
-//! let newest = Arc::new(Mutex::new(Snapshot::default()));
-//! let metrics = Arc::clone(&newest);
-//! let snapshot = move || metrics.lock().map(|newest| newest.clone()).unwrap_or_default();
-//! let (mut outbox, handle) = outbox::start(identity, settings, None, snapshot)?;
+//! let snapshot = |_: &rampage::model::Model| Snapshot::default();
+//! let (control, requests) = tokio::sync::mpsc::channel(8);
+//! let (mut outbox, handle) = outbox::start(identity, settings, None, snapshot, control)?;
 //! let mut pipeline = Pipeline::new(vec![&mut outbox]);
+//! let options = run::RunOptions { control: Some(requests), ..run::RunOptions::default() };
 //! // … run::run(&mut source, &mut pipeline, options) …; once everything is attached:
 //! handle.ready(true, "");
 //! // On SIGHUP; after an error the old settings are still in force.
@@ -29,8 +28,8 @@
 //! # }
 //! ```
 //!
-//! The snapshot is asked for on the thread of the run, between two events, ten times a second at most. It
-//! must not wait, and may use the handle. What the courier inherits (a filter of system calls, limits,
+//! The snapshot is asked for with a pulse of the run, which a question brings on, ten times a second at
+//! most. It must not wait, and may use the handle. What the courier inherits (a filter of system calls, limits,
 //! the cgroup, oom_score_adj) is what the tracer has when it is started, or started again: a filter
 //! that is installed later has to leave fork, exec and socketpair to the tracer.
 
@@ -52,10 +51,12 @@ use std::sync::Arc;
 
 use protocol::{Alert, Courier, Delivery};
 use state::Shared;
+use tokio::sync::mpsc;
 
 use crate::event::{Event, Lost, Stamped};
 use crate::metrics::Snapshot;
 use crate::model::Model;
+use crate::run::Control;
 use crate::settings::Settings;
 use crate::sink::{Sink, SinkError};
 
@@ -103,9 +104,9 @@ pub struct Status {
 }
 
 /// The sink.
-#[derive(Debug)]
 pub struct Outbox {
     shared: Arc<Shared>,
+    snapshot: Box<dyn FnMut(&Model) -> Snapshot>,
 }
 
 /// For whoever runs the pipeline.
@@ -120,12 +121,14 @@ pub fn start(
     identity: Identity,
     settings: &Settings,
     program: Option<PathBuf>,
-    snapshot: impl FnMut() -> Snapshot + Send + 'static,
+    snapshot: impl FnMut(&Model) -> Snapshot + 'static,
+    run: mpsc::Sender<Control>,
 ) -> Result<(Outbox, Handle), OutboxError> {
     let program = program.unwrap_or_else(spawn::program);
     let shared = Arc::new(Shared::new(identity, settings, program)?);
-    tokio::spawn(drive::drive(Arc::clone(&shared), Box::new(snapshot)));
-    Ok((Outbox { shared: Arc::clone(&shared) }, Handle { shared }))
+    tokio::spawn(drive::drive(Arc::clone(&shared), run));
+    let outbox = Outbox { shared: Arc::clone(&shared), snapshot: Box::new(snapshot) };
+    Ok((outbox, Handle { shared }))
 }
 
 impl Sink for Outbox {
@@ -143,7 +146,11 @@ impl Sink for Outbox {
         Ok(())
     }
 
-    fn pulse(&mut self, _: &Model) -> Result<(), SinkError> {
+    fn pulse(&mut self, model: &Model) -> Result<(), SinkError> {
+        let question = self.shared.lock().question.take();
+        if let Some(id) = question {
+            self.shared.answer(id, (self.snapshot)(model));
+        }
         self.shared.alive();
         Ok(())
     }

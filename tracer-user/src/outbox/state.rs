@@ -52,6 +52,8 @@ pub struct State {
     listener: Option<Listener>,
     audience: Audience,
     ready: (bool, String),
+    /// What the courier asked, to be answered with the next pulse.
+    pub question: Option<u64>,
     /// Alerts lost on the way to the courier: ever, and not told yet.
     lost: u64,
     lost_news: u64,
@@ -84,6 +86,7 @@ impl Shared {
             listener: Listener::bind(&settings.metrics)?,
             audience: Audience::new(&settings.watch)?,
             ready: (false, "the tracer is starting".to_owned()),
+            question: None,
             lost: 0,
             lost_news: 0,
         };

@@ -1,6 +1,5 @@
-//! Where events and findings go: the terminal ([`plain`], [`table`]), JSON Lines ([`json`]) and
-//! trace files ([`trace_file`]) and the flight recorder ([`recorder`]).
-//! trace files ([`trace_file`]), and the metrics of the service ([`metrics`]).
+//! Where events and findings go: the terminal ([`plain`], [`table`]), JSON Lines ([`json`]), trace files
+//! ([`trace_file`]); and, of the service, the flight recorder ([`recorder`]) and the metrics ([`metrics`]).
 
 mod append;
 mod block;

@@ -5,26 +5,38 @@
 
 mod heartbeat;
 mod instance;
+mod own;
 mod reload;
 
+use std::cell::RefCell;
 use std::rc::Rc;
 
 use tokio::sync::mpsc;
 use tokio::task::LocalSet;
 
 use self::heartbeat::{Heartbeat, Systemd};
-use self::instance::Instance;
+use self::instance::{Instance, InstanceError};
+use self::own::{Own, Weighing};
 use self::reload::InForce;
 use crate::cli::Serve;
+use crate::enrich::host;
+use crate::event::Config;
 use crate::kernel::confine;
+use crate::kernel::cost::Costs;
 use crate::kernel::protect::protect;
+use crate::model::Model;
+use crate::outbox::{self, Identity};
 use crate::php::Disclosure;
 use crate::pipeline::Pipeline;
 use crate::run::{self, Control, RunOptions};
 use crate::settings::{self, Settings, WatchSource};
+use crate::sink::Sink;
+use crate::sink::metrics::MetricsSink;
+use crate::sink::recorder::Recorder;
 use crate::source::Source;
 use crate::source::live::{LiveOptions, LiveSource};
 use crate::source::procfs::ProcfsSource;
+use crate::trace::lines::time_text;
 
 /// Bytes of the kernel's ring buffer.
 const RING_BYTES: u64 = 2 << 20;
@@ -34,13 +46,28 @@ const CHANGES: usize = 4;
 /// Serves until SIGTERM or SIGINT.
 pub fn execute(args: &Serve, verbose: u8) -> anyhow::Result<()> {
     let loaded = settings::load(args.config.as_deref())?;
-    for warning in &loaded.warnings {
+    for warning in loaded.warnings.iter().chain(&loaded.host_warnings()) {
         tracing::warn!("{warning}");
     }
     let settings = loaded.settings;
-    let _instance = Instance::claim(&settings.recorder.directory)?;
+    let _instance = claim(&settings)?;
     let in_force = Rc::new(InForce::new(args.config.clone(), settings));
     run::block_on(LocalSet::new().run_until(open(&in_force, verbose)))
+}
+
+/// The state directory. One that cannot be written, such as on a read-only disk, is nobody's: there are
+/// still alerts and metrics.
+fn claim(settings: &Settings) -> Result<Option<Instance>, InstanceError> {
+    if !settings.recorder.enabled {
+        return Ok(None);
+    }
+    match Instance::claim(&settings.recorder.directory) {
+        Err(error @ InstanceError::Unusable { .. }) => {
+            tracing::debug!("{error}");
+            Ok(None)
+        }
+        claimed => claimed.map(Some),
+    }
 }
 
 /// With the best source that can be had.
@@ -59,7 +86,10 @@ async fn open(in_force: &Rc<InForce>, verbose: u8) -> anyhow::Result<()> {
             verbose,
         };
         match LiveSource::open(&options) {
-            Ok(source) => return serve(source, in_force, &settings).await,
+            Ok(source) => {
+                let costs = source.costs().ok();
+                return serve(source, costs, in_force).await;
+            }
             Err(error) if settings.watch.source == WatchSource::Live => return Err(error.into()),
             Err(error) => tracing::warn!(
                 "{error}; going on by polling /proc: OOM kills, stalls and short-lived processes are missed"
@@ -68,29 +98,84 @@ async fn open(in_force: &Rc<InForce>, verbose: u8) -> anyhow::Result<()> {
     }
     protect();
     confine::give_away();
-    serve(ProcfsSource::open(&config, show)?, in_force, &settings).await
+    serve(ProcfsSource::open(&config, show)?, None, in_force).await
 }
 
 async fn serve<S: Source>(
     mut source: S,
+    costs: Option<Costs>,
     in_force: &Rc<InForce>,
-    settings: &Settings,
 ) -> anyhow::Result<()> {
+    let settings = in_force.settings.borrow().clone();
     let systemd = Systemd::connect()?;
     let mut heartbeat = Heartbeat::new(systemd.clone());
+    let mut recorder = open_recorder(&settings.recorder);
+    let record = recorder.as_ref().map(Recorder::handle);
+    let mut metrics = MetricsSink::default();
+    let mut weighing = costs.map(|costs| Weighing {
+        costs: Rc::new(RefCell::new(costs)),
+        in_force: Rc::clone(in_force),
+    });
+    let own = Own {
+        metrics: metrics.metrics(),
+        recorder: record.clone(),
+        in_force: Rc::clone(in_force),
+        ready: heartbeat.ready(),
+        costs: weighing.as_ref().map(|weighing| Rc::clone(&weighing.costs)),
+        outbox: Rc::default(),
+    };
+    let way_out = Rc::clone(&own.outbox);
+    let (control, changes) = mpsc::channel(CHANGES);
+    let snapshot = move |model: &Model| own.snapshot(model);
+    let (mut outbox, handle) =
+        outbox::start(identity(), &settings, None, snapshot, control.clone())?;
+    way_out.replace(Some(handle.clone()));
     if let Err(error) = confine::filter_system_calls() {
         tracing::warn!("{error}; going on without it");
     }
-    let (control, changes) = mpsc::channel(CHANGES);
-    let reloads = reload::on_hangup(in_force.clone(), systemd, async move |settings| {
-        let config = Box::new(settings.trace_config());
+    let reloads = reload::on_hangup(Rc::clone(in_force), systemd, async move |settings| {
+        if let Some(record) = &record {
+            record.apply(&settings.recorder);
+        }
+        if let Err(error) = handle.configure(&settings) {
+            tracing::error!("{error}; alerts and metrics go where they went before");
+        }
         // The loop is there as long as this task.
-        let _ = control.send(Control::Configure(config)).await;
+        let _ = control.send(Control::Configure(Box::new(settings.trace_config()))).await;
     });
     tokio::task::spawn_local(reloads);
-    let mut pipeline = Pipeline::new(vec![&mut heartbeat]);
+    // The recorder first: what it has seen is safe before anybody else can fail.
+    let mut sinks: Vec<&mut dyn Sink> = Vec::new();
+    sinks.extend(recorder.as_mut().map(|sink| sink as &mut dyn Sink));
+    sinks.extend([&mut outbox as &mut dyn Sink, &mut metrics, &mut heartbeat]);
+    sinks.extend(weighing.as_mut().map(|sink| sink as &mut dyn Sink));
+    let mut pipeline = Pipeline::new(sinks);
     let options = RunOptions { duration: None, control: Some(changes) };
-    run::run(&mut source, &mut pipeline, options).await?;
-    let _ = settings;
+    let reason = run::run(&mut source, &mut pipeline, options).await?;
+    tracing::info!("ended: {reason}");
     Ok(())
+}
+
+/// Without a recorder there are still alerts and metrics.
+fn open_recorder(settings: &settings::Recorder) -> Option<Recorder> {
+    if !settings.enabled {
+        return None;
+    }
+    let recorder = Recorder::open(settings);
+    match &recorder {
+        Err(error) => tracing::error!("{error}; nothing is recorded until the next start"),
+        Ok(recorder) => {
+            if let Some(previous) = recorder.previous_end() {
+                let how = if previous.clean { "ended" } else { "was cut off" };
+                let when = time_text(previous.wall_ns);
+                tracing::info!("the run before {how} at {when}; nothing was recorded since");
+            }
+        }
+    }
+    recorder.ok()
+}
+
+fn identity() -> Identity {
+    let header = host::header(&Config::default(), "");
+    Identity { host: header.hostname, version: header.version, boot_id: header.boot_id }
 }

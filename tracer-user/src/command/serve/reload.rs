@@ -47,11 +47,11 @@ impl InForce {
     }
 
     fn put_in_force(&self, loaded: Loaded) -> Settings {
-        for warning in &loaded.warnings {
+        for warning in loaded.warnings.iter().chain(&loaded.host_warnings()) {
             tracing::warn!("{warning}");
         }
-        let settings = loaded.settings;
-        let late = settings::needs_restart(&self.settings.borrow(), &settings);
+        let late = settings::needs_restart(&self.settings.borrow(), &loaded.settings);
+        let settings = settings::keep_until_restart(&self.settings.borrow(), &loaded.settings);
         if !late.is_empty() {
             tracing::warn!("{}: takes effect at the next start", late.join(", "));
         }

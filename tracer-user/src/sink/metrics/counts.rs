@@ -20,7 +20,7 @@ const OTHER: &str = "other";
 const MOST_CGROUPS: usize = 1024;
 
 /// Names of the types of event, as in a trace.
-pub(super) const EVENT_TYPES: [&str; 20] = [
+pub(super) const EVENT_TYPES: [&str; 21] = [
     "header",
     "config",
     "process",
@@ -40,6 +40,7 @@ pub(super) const EVENT_TYPES: [&str; 20] = [
     "finding",
     "lost",
     "end",
+    "restated",
     "unknown",
 ];
 
@@ -188,7 +189,8 @@ fn event_type(event: &Event) -> usize {
         Event::Finding(_) => 16,
         Event::Lost(_) => 17,
         Event::End(_) => 18,
-        Event::Unknown => 19,
+        Event::Restated(_) => 19,
+        Event::Unknown => 20,
     }
 }
 

@@ -3,6 +3,7 @@
 use crate::enrich::usage::Usage;
 use crate::kernel::cost::ProgramCost;
 use crate::outbox::protocol::Delivery;
+use crate::sink::recorder::Totals;
 
 /// What others know. What is left empty has no series.
 #[derive(Clone, Debug, Default)]
@@ -42,4 +43,19 @@ pub struct RecorderTotals {
     pub unsynced_s: f64,
     /// It cannot write now.
     pub is_failing: bool,
+}
+
+impl From<&Totals> for RecorderTotals {
+    fn from(totals: &Totals) -> Self {
+        Self {
+            events: totals.events,
+            bytes: totals.bytes,
+            lost: totals.lost,
+            segments: totals.segments,
+            segment_bytes: totals.segment_bytes,
+            incidents: totals.incidents,
+            unsynced_s: 0.0,
+            is_failing: totals.failing.is_some(),
+        }
+    }
 }

@@ -1,0 +1,79 @@
+//! What the metrics tell of the service itself: what it uses, what its recorder and its receivers do.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Instant;
+
+use super::reload::InForce;
+use crate::enrich::usage::Usage;
+use crate::kernel::cost::Costs;
+use crate::metrics::Snapshot;
+use crate::model::Model;
+use crate::outbox::Handle;
+use crate::sink::metrics::{Extra, Metrics};
+use crate::sink::recorder::RecorderHandle;
+use crate::sink::{Sink, SinkError};
+
+/// Makes the snapshots.
+pub struct Own {
+    /// What the pipeline counted.
+    pub metrics: Metrics,
+    /// None = nothing is recorded.
+    pub recorder: Option<RecorderHandle>,
+    /// Settings, and how they were changed.
+    pub in_force: Rc<InForce>,
+    /// Whether the first look at all processes is done.
+    pub ready: Rc<Cell<bool>>,
+    /// What the kernel programs cost; None = there are none.
+    pub costs: Option<Rc<RefCell<Costs>>>,
+    /// The way out; empty until it is there.
+    pub outbox: Rc<RefCell<Option<Handle>>>,
+}
+
+impl Own {
+    /// All metrics now.
+    pub fn snapshot(&self, model: &Model) -> Snapshot {
+        let settings = self.in_force.settings.borrow();
+        let outbox = self.outbox.borrow();
+        let status = outbox.as_ref().map(Handle::status).unwrap_or_default();
+        let tracer = Usage::of_self().ok().map(|usage| ("tracer", usage));
+        let courier = status.courier_tgid.and_then(|tgid| Usage::of(tgid).ok());
+        let extra = Extra {
+            ready: self.ready.get(),
+            usage: tracer.into_iter().chain(courier.map(|usage| ("courier", usage))).collect(),
+            bpf_map_bytes: None,
+            programs: self
+                .costs
+                .as_ref()
+                .map_or_else(Vec::new, |costs| costs.borrow().latest().to_vec()),
+            recorder: self.recorder.as_ref().map(|handle| (&handle.totals()).into()),
+            deliveries: status.deliveries,
+            settings_ok: Some(self.in_force.is_current.get()),
+        };
+        self.metrics.snapshot(model, &settings.metrics, &extra)
+    }
+}
+
+/// Measures what the kernel programs cost, one second in each minute, while the settings want it.
+pub struct Weighing {
+    /// Of the programs.
+    pub costs: Rc<RefCell<Costs>>,
+    /// Whether they want it.
+    pub in_force: Rc<InForce>,
+}
+
+impl Sink for Weighing {
+    fn event(&mut self, _: &Model, _: &crate::event::Stamped) -> Result<(), SinkError> {
+        Ok(())
+    }
+
+    fn pulse(&mut self, _: &Model) -> Result<(), SinkError> {
+        let mut costs = self.costs.borrow_mut();
+        if self.in_force.settings.borrow().metrics.program_cost {
+            costs.step(Instant::now());
+        } else {
+            costs.pause();
+        }
+        Ok(())
+    }
+}
