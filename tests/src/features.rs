@@ -100,6 +100,8 @@ features! {
     Redis = "redis", Path::new("/usr/bin/redis-server").exists();
     /// The kernel can be told which process id comes next.
     LastPid = "last-pid", Path::new("/proc/sys/kernel/ns_last_pid").exists();
+    /// systemd-analyze is installed.
+    SystemdAnalyze = "systemd-analyze", Path::new("/usr/bin/systemd-analyze").exists();
     /// The FastCGI client cgi-fcgi is installed.
     CgiFcgi = "cgi-fcgi", Path::new("/usr/bin/cgi-fcgi").exists();
 }
