@@ -43,6 +43,10 @@ impl<'a> Recipe<'a> {
             let entry = entry?;
             let to = staged.join(entry.file_name());
             fs::copy(entry.path(), &to).with_context(|| format!("writing {}", to.display()))?;
+            // cargo-deb compresses manual pages, but not those that it takes for built ones.
+            if to.extension().is_some_and(|suffix| suffix == "1" || suffix == "5") {
+                exec(std::process::Command::new("gzip").arg("-9n").arg(&to), Output::Captured)?;
+            }
         }
         Ok(Self { workspace, host: &rustc.host, output: folder })
     }
