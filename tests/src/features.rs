@@ -102,6 +102,8 @@ features! {
     LastPid = "last-pid", Path::new("/proc/sys/kernel/ns_last_pid").exists();
     /// Prometheus and promtool are installed.
     Prometheus = "prometheus", Path::new("/usr/bin/promtool").exists();
+    /// systemd-analyze is installed.
+    SystemdAnalyze = "systemd-analyze", Path::new("/usr/bin/systemd-analyze").exists();
     /// The FastCGI client cgi-fcgi is installed.
     CgiFcgi = "cgi-fcgi", Path::new("/usr/bin/cgi-fcgi").exists();
 }

@@ -109,6 +109,9 @@ pub enum Command {
     /// Print the manual page (roff) of rampage, of one command, or of its settings file.
     #[command(hide = true)]
     Man(Man),
+    /// Print what a shell completes the command line with.
+    #[command(hide = true)]
+    Completions(Completions),
 }
 
 /// Where live events come from.
@@ -428,6 +431,13 @@ Examples:
 pub struct Man {
     /// The command, or rampage.toml; none = rampage itself.
     pub command: Option<String>,
+}
+
+/// `rampage completions`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct Completions {
+    /// The shell.
+    pub shell: clap_complete::Shell,
 }
 
 /// `rampage demo`.

@@ -4,10 +4,10 @@ use std::ffi::OsString;
 
 use clap::ValueEnum;
 
+use crate::build::{self, Courier};
 use crate::exec::{Output, exec};
 use crate::toolchain::Rustc;
 use crate::workspace::Workspace;
-use crate::build::{self, Courier};
 use crate::{debian, test};
 
 /// Programs that rampage is measured against and with.

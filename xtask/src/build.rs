@@ -20,17 +20,21 @@ pub enum Courier {
     LeftOut,
 }
 
-/// The release build. The target folder is explicit, so that the binary is where this program looks
-/// for it.
+/// The release build. The target folder is explicit, so that the binaries are where this program looks
+/// for them.
 pub fn release(workspace: &Workspace, courier: Courier) -> Command {
-    with_profile(workspace, "release", courier)
+    let packages: &[&str] = match courier {
+        Courier::Wanted => &["tracer-user", "tracer-courier"],
+        Courier::LeftOut => &["tracer-user"],
+    };
+    with_profile(workspace, "release", packages)
 }
 
-/// The build of the binaries in one of the profiles of Cargo.toml.
-pub fn with_profile(workspace: &Workspace, profile: &str, courier: Courier) -> Command {
-    let mut build = workspace.cargo(["build", "--profile", profile, "--package", "tracer-user"]);
-    if courier == Courier::Wanted {
-        build.args(["--package", "tracer-courier"]);
+/// The build of packages of ours in one of the profiles of Cargo.toml.
+pub fn with_profile(workspace: &Workspace, profile: &str, packages: &[&str]) -> Command {
+    let mut build = workspace.cargo(["build", "--profile", profile]);
+    for package in packages {
+        build.args(["--package", package]);
     }
     build.arg("--target-dir").arg(&workspace.target);
     build

@@ -14,6 +14,7 @@ mod run;
 mod setup;
 mod support;
 mod test;
+mod tool;
 mod toolchain;
 mod vm;
 mod workspace;
@@ -62,8 +63,9 @@ enum Command {
     /// Hold each kernel\'s verifier counts and hooks against those in tests/kernels: no program grew
     /// by more than 10 %, and every hook is attached as before
     Verifier(vm::VerifierArgs),
-    /// Make target/dist: the stripped static binary and its manual pages
-    Dist,
+    /// Make target/dist: stripped static binaries, manual pages, completions, a Debian package
+    #[command(after_help = dist::EXAMPLES)]
+    Dist(dist::Args),
 }
 
 fn main() -> std::process::ExitCode {
@@ -76,7 +78,7 @@ fn main() -> std::process::ExitCode {
         Command::Bench { which, args } => bench::execute(&workspace, which, &args),
         Command::Vm(args) => vm::execute(&workspace, &args),
         Command::Verifier(args) => vm::verifier(&workspace, &args),
-        Command::Dist => dist::execute(&workspace),
+        Command::Dist(args) => dist::execute(&workspace, args),
     });
     match outcome {
         Ok(()) => std::process::ExitCode::SUCCESS,

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
 
+use crate::build::{self, Courier};
 use crate::exec::{Output, check, exec, line};
 use crate::toolchain::Rustc;
 use crate::workspace::{Workspace, is_root, on_path};
-use crate::build::{self, Courier};
 use crate::{debian, lint, setup, vm};
 
 /// Real PHP, and a FastCGI client to ask it.
@@ -57,7 +57,9 @@ fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     stage("clippy, BPF", || exec(&mut lint::clippy_bpf(workspace), Output::Shown).map(drop))?;
     stage("check, other architecture", || lint::other_architecture(workspace))?;
     stage("unit tests", || count(&mut unit, counts, std::io::stdout()))?;
-    stage("release build", || exec(&mut build::release(workspace, Courier::Wanted), Output::Shown).map(drop))?;
+    stage("release build", || {
+        exec(&mut build::release(workspace, Courier::Wanted), Output::Shown).map(drop)
+    })?;
     stage("kernel and PHP tests, as root", || count(&mut kernel, counts, std::io::stdout()))?;
     stage("kernel tests in other kernels", || {
         let guests = vm::quick(workspace)?;

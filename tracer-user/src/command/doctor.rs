@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::cli;
 use crate::event::Hook;
 use crate::kernel::Unsupported;
-use crate::kernel::facts::{CAPABILITIES, Fact, Facts, Psi, TRACEPOINTS};
+use crate::kernel::facts::{CAPABILITIES, Fact, Facts, OWN_PID_NAMESPACE, Psi, TRACEPOINTS};
 use crate::kernel::load::{self, Kernel, LoadOptions, LoadedProgram};
 use crate::text::printable;
 
@@ -212,8 +212,8 @@ fn rows(facts: &Facts) -> Vec<Row> {
         Row::new(
             "pid namespace",
             said(&facts.initial_pid_namespace, initial),
-            facts.initial_pid_namespace.known() != Some(&false),
-            "run on the host, or with its pid namespace (docker run --pid=host)",
+            !facts.is_in_own_pid_namespace(),
+            OWN_PID_NAMESPACE,
         ),
         Row::new(
             "user namespace",

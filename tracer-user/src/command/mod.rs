@@ -1,5 +1,6 @@
 //! The commands, one file each, and what their failures mean to the caller.
 
+pub mod completions;
 pub mod config;
 pub mod demo;
 pub mod doctor;
@@ -33,6 +34,7 @@ pub fn execute(cli: &Cli) -> anyhow::Result<()> {
         Command::Doctor(args) => doctor::execute(args),
         Command::Demo(args) => demo::execute(args, cli.verbose),
         Command::Man(args) => man::execute(args),
+        Command::Completions(args) => completions::execute(args),
         Command::Serve(args) => serve::execute(args, cli.verbose),
         Command::Config(args) => config::execute(args),
         Command::Incidents(args) => incidents::execute(args),

@@ -16,6 +16,11 @@ use crate::enrich::{file, host, status};
 const INITIAL_PID_NS: u64 = 0xEFFF_FFFC;
 const INITIAL_USER_NS: u64 = 0xEFFF_FFFD;
 
+/// What is said where [`Facts::is_in_own_pid_namespace`].
+pub const OWN_PID_NAMESPACE: &str = "runs in a pid namespace of its own: processes outside of it are seen by \
+    the kernel programs, but their command lines, executables and PHP requests are not; start the container \
+    with --pid=host (Kubernetes: hostPID: true)";
+
 /// Tracepoints that the hooks may use.
 pub const TRACEPOINTS: [&str; 14] = [
     "oom/mark_victim",
@@ -147,6 +152,18 @@ pub struct Facts {
     pub initial_user_namespace: Fact<bool>,
 }
 
+/// [`OWN_PID_NAMESPACE`] where it is so, for a service to say at its start. Costs one readlink.
+pub fn pid_namespace_notice() -> Option<&'static str> {
+    let initial = is_initial(Path::new("/"), "pid", INITIAL_PID_NS);
+    (initial.known() == Some(&false)).then_some(OWN_PID_NAMESPACE)
+}
+
+/// Whether this process is in the initial namespace of a kind, which has this inode on every kernel.
+fn is_initial(root: &Path, kind: &str, inode: u64) -> Fact<bool> {
+    let link = fs::read_link(root.join("proc/self/ns").join(kind));
+    link.map(|link| link.to_string_lossy() == format!("{kind}:[{inode}]")).into()
+}
+
 impl Facts {
     /// Looks at this host. Takes a few milliseconds.
     pub fn probe() -> Self {
@@ -166,6 +183,12 @@ impl Facts {
         self.tracepoints.known().map(|found| found.contains(&name))
     }
 
+    /// This process is certainly not in the initial pid namespace: /proc shows other ids than the kernel
+    /// reports, and only some of the processes.
+    pub fn is_in_own_pid_namespace(&self) -> bool {
+        self.initial_pid_namespace.known() == Some(&false)
+    }
+
     /// What the files below `root` tell.
     fn below(root: &Path) -> Self {
         let word = |path: &str| file::read_word(root.join(path));
@@ -176,11 +199,6 @@ impl Facts {
             },
             Err(error) => Fact::unknown(error),
         };
-        let namespace =
-            |name: &str, initial| match fs::read_link(root.join("proc/self/ns").join(name)) {
-                Ok(link) => Fact::Known(link.to_string_lossy() == format!("{name}:[{initial}]")),
-                Err(error) => Fact::unknown(error),
-            };
         let tracefs = tracefs(root);
         let mut buffer = [0; file::BUFFER_BYTES];
         let capabilities = match file::read_lines(root.join("proc/self/status"), &mut buffer) {
@@ -211,8 +229,8 @@ impl Facts {
             unprivileged_bpf_disabled: level("proc/sys/kernel/unprivileged_bpf_disabled"),
             lockdown: lockdown(root),
             kptr_restrict: level("proc/sys/kernel/kptr_restrict"),
-            initial_pid_namespace: namespace("pid", INITIAL_PID_NS),
-            initial_user_namespace: namespace("user", INITIAL_USER_NS),
+            initial_pid_namespace: is_initial(root, "pid", INITIAL_PID_NS),
+            initial_user_namespace: is_initial(root, "user", INITIAL_USER_NS),
         }
     }
 }

@@ -123,7 +123,7 @@ lockdown          confidentiality
                   -> BPF may not read kernel memory: lower lockdown to integrity
 kptr_restrict     0
 pid namespace     not the initial one
-                  -> run on the host, or with its pid namespace (docker run --pid=host)
+                  -> runs in a pid namespace of its own: processes outside of it are seen by the kernel programs, but their command lines, executables and PHP requests are not; start the container with --pid=host (Kubernetes: hostPID: true)
 user namespace    not the initial one
                   -> run in the initial user namespace: BPF asks for privileges there
 ";

@@ -23,6 +23,7 @@ use crate::enrich::host;
 use crate::event::Config;
 use crate::kernel::confine;
 use crate::kernel::cost::Costs;
+use crate::kernel::facts;
 use crate::kernel::protect::protect;
 use crate::kernel::switch::Switch;
 use crate::model::Model;
@@ -33,7 +34,7 @@ use crate::run::{self, Control, RunOptions};
 use crate::settings::{self, Settings, WatchSource};
 use crate::sink::Sink;
 use crate::sink::metrics::MetricsSink;
-use crate::sink::recorder::Recorder;
+use crate::sink::recorder::{self, Recorder};
 use crate::source::Source;
 use crate::source::live::{LiveOptions, LiveSource};
 use crate::source::procfs::ProcfsSource;
@@ -50,7 +51,11 @@ pub fn execute(args: &Serve, verbose: u8) -> anyhow::Result<()> {
     for warning in loaded.warnings.iter().chain(&loaded.host_warnings()) {
         tracing::warn!("{warning}");
     }
+    if let Some(notice) = facts::pid_namespace_notice() {
+        tracing::warn!("{notice}");
+    }
     let settings = loaded.settings;
+    recorder::join_group();
     let _instance = claim(&settings)?;
     let in_force = Rc::new(InForce::new(args.config.clone(), settings));
     run::block_on(LocalSet::new().run_until(open(&in_force, verbose)))

@@ -97,7 +97,7 @@ impl Directory {
         }
         DirBuilder::new().mode(0o700).create(path)?;
         if let Some(group) = self.group {
-            lchown(path, None, Some(group))?;
+            or_not_allowed(lchown(path, None, Some(group)))?;
         }
         fs::set_permissions(path, Permissions::from_mode(FOLDER_MODE))?;
         if let Some(parent) = path.parent() {
@@ -112,7 +112,7 @@ impl Directory {
         options.write(true).create_new(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(path)?;
         if let Some(group) = self.group {
-            fchown(&file, None, Some(group))?;
+            or_not_allowed(fchown(&file, None, Some(group)))?;
         }
         file.set_permissions(Permissions::from_mode(FILE_MODE))?;
         Ok(file)
@@ -153,6 +153,27 @@ impl Directory {
             return Err(RecorderError::Writable { path, mode });
         }
         Ok(())
+    }
+}
+
+/// Makes this process, while it has one thread, a member of the group, so that it can give its files to it
+/// without the privilege to give files to anybody. Without CAP_SETGID nothing changes.
+pub fn join_group() {
+    let Some(group) = group() else { return };
+    let joined = rustix::process::getgroups().and_then(|mut groups| {
+        groups.push(rustix::process::Gid::from_raw(group));
+        rustix::thread::set_thread_groups(&groups)
+    });
+    if let Err(error) = joined {
+        tracing::debug!("not in group {GROUP}: {error}");
+    }
+}
+
+/// Who is in no position to give files to the group keeps them.
+fn or_not_allowed(given: io::Result<()>) -> io::Result<()> {
+    match given {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        given => given,
     }
 }
 

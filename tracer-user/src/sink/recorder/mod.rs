@@ -28,7 +28,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-pub use self::directory::RecorderError;
+pub use self::directory::{RecorderError, join_group};
 pub use self::handle::{RecorderHandle, Totals};
 pub(crate) use self::incidents::bytes_of;
 pub use self::previous::Previous;
