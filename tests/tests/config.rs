@@ -15,10 +15,12 @@ struct File {
 }
 
 fn file(text: &str) -> File {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("rampage.toml");
-    fs::write(&path, text).unwrap();
-    File { _folder: folder, path }
+    let made = tempfile::tempdir().and_then(|folder| {
+        let path = folder.path().join("rampage.toml");
+        fs::write(&path, text)?;
+        Ok(File { _folder: folder, path })
+    });
+    made.unwrap_or_else(|error| panic!("no settings file: {error}"))
 }
 
 fn config(action: &str, file: &File, more: &[&str]) -> (i32, String, String) {

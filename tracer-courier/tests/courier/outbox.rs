@@ -1,15 +1,18 @@
 //! The tracer's side: what the pipeline sees of a courier that stops, dies, or has no receiver.
 
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rampage::event::{Config, Event, Stamped};
 use rampage::metrics::Snapshot;
 use rampage::model::Model;
 use rampage::outbox::{Handle, Identity, Outbox, OutboxError, start};
+use rampage::run::Control;
 use rampage::settings::{Alerts, Metrics, Settings, Span, Webhook, WebhookFormat};
 use rampage::sink::Sink;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::tracer::{finding, nobody, program};
@@ -32,8 +35,37 @@ fn settings(url: &str, listen: &str) -> Settings {
     }
 }
 
-fn open(settings: &Settings) -> (Outbox, Handle) {
-    start(Identity::default(), settings, Some(program()), Snapshot::default).unwrap()
+fn open(settings: &Settings) -> (Outbox, Handle, mpsc::Receiver<Control>) {
+    let (control, requests) = mpsc::channel(1);
+    let snapshot = |_: &Model| Snapshot::default();
+    let (outbox, handle) =
+        start(Identity::default(), settings, Some(program()), snapshot, control).unwrap();
+    (outbox, handle, requests)
+}
+
+/// Asks the endpoint while the run goes on: it has a pulse when the courier wants the metrics.
+async fn get(
+    socket: &Path,
+    path: &str,
+    outbox: &mut Outbox,
+    requests: &mut mpsc::Receiver<Control>,
+) -> String {
+    let ask = async {
+        let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    };
+    tokio::pin!(ask);
+    let model = Model::new(&Config::default());
+    loop {
+        tokio::select! {
+            answer = &mut ask => return answer,
+            Some(Control::Refresh) = requests.recv() => outbox.pulse(&model).unwrap(),
+        }
+    }
 }
 
 fn tell(outbox: &mut Outbox, model: &Model, id: u64) {
@@ -73,7 +105,7 @@ fn ops(handle: &Handle) -> (u64, u64) {
 async fn a_courier_that_stops_reading_costs_the_pipeline_nothing_but_counted_losses() {
     let web = Web::ok();
     let model = Model::new(&Config::default());
-    let (mut outbox, handle) = open(&settings(&web.url, ""));
+    let (mut outbox, handle, _requests) = open(&settings(&web.url, ""));
     tell(&mut outbox, &model, 1);
     until("the first is delivered", || ops(&handle).0 == 1).await;
     signal(&handle, Signal::STOP);
@@ -126,7 +158,7 @@ async fn a_courier_that_stops_reading_costs_the_pipeline_nothing_but_counted_los
 async fn a_killed_courier_is_started_again_and_what_was_queued_arrives() {
     let web = Web::ok();
     let model = Model::new(&Config::default());
-    let (mut outbox, handle) = open(&settings(&web.url, ""));
+    let (mut outbox, handle, _requests) = open(&settings(&web.url, ""));
     tell(&mut outbox, &model, 1);
     until("the first is delivered", || ops(&handle).0 == 1).await;
     let first = handle.status().courier_tgid;
@@ -155,20 +187,15 @@ async fn metrics_are_answered_within_a_tenth_of_a_second_and_a_new_address_is_ta
     let listen = |name: &str| format!("unix:{}", folder.path().join(name).display());
     let web = Web::ok();
     let model = Model::new(&Config::default());
-    let (mut outbox, handle) = open(&settings(&web.url, &listen("one")));
+    let (mut outbox, handle, mut requests) = open(&settings(&web.url, &listen("one")));
     handle.ready(true, "");
     outbox.pulse(&model).unwrap();
-    let get = async |name: &str, path: &str| {
-        let mut stream = tokio::net::UnixStream::connect(folder.path().join(name)).await.unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    };
-    assert!(get("one", "/readyz").await.ends_with("\nok\n"));
+    let at = |name: &str| folder.path().join(name);
+    assert!(get(&at("one"), "/readyz", &mut outbox, &mut requests).await.ends_with("\nok\n"));
     let since = Instant::now();
-    assert!(get("one", "/metrics").await.starts_with("HTTP/1.1 200"));
+    assert!(
+        get(&at("one"), "/metrics", &mut outbox, &mut requests).await.starts_with("HTTP/1.1 200")
+    );
     let took = since.elapsed();
     println!("metrics within {took:?}");
     assert!(took < Duration::from_millis(200), "{took:?}");
@@ -181,7 +208,9 @@ async fn metrics_are_answered_within_a_tenth_of_a_second_and_a_new_address_is_ta
         now.is_some() && now != first
     })
     .await;
-    assert!(get("two", "/metrics").await.starts_with("HTTP/1.1 200"));
+    assert!(
+        get(&at("two"), "/metrics", &mut outbox, &mut requests).await.starts_with("HTTP/1.1 200")
+    );
     assert!(!folder.path().join("one").exists());
     until("both are delivered", || ops(&handle).0 == 2).await;
     assert_eq!(web.ids(), [1, 2]);
@@ -190,7 +219,7 @@ async fn metrics_are_answered_within_a_tenth_of_a_second_and_a_new_address_is_ta
     std::fs::write(folder.path().join("file"), "").unwrap();
     let error = handle.configure(&settings(&web.url, &listen("file"))).unwrap_err();
     assert!(matches!(error, OutboxError::Listen(_)), "{error}");
-    assert!(get("two", "/healthz").await.starts_with("HTTP/1.1"));
+    assert!(get(&at("two"), "/healthz", &mut outbox, &mut requests).await.starts_with("HTTP/1.1"));
     outbox.finish().unwrap();
     assert!(handle.status().courier_tgid.is_none());
 }
@@ -199,8 +228,10 @@ async fn metrics_are_answered_within_a_tenth_of_a_second_and_a_new_address_is_ta
 async fn a_courier_that_is_missing_is_an_error_at_the_start_unless_nobody_is_told() {
     let program = Some("/nonexistent/courier".into());
     let settings = settings("http://127.0.0.1:1/", "");
-    let error = start(Identity::default(), &settings, program.clone(), Snapshot::default);
-    let error = error.unwrap_err().to_string();
+    let (control, _requests) = mpsc::channel(1);
+    let snapshot = |_: &Model| Snapshot::default();
+    let started = start(Identity::default(), &settings, program.clone(), snapshot, control.clone());
+    let error = started.err().unwrap().to_string();
     assert!(error.contains("/nonexistent/courier") && error.contains("RAMPAGE_COURIER"), "{error}");
     let silent = Settings {
         alerts: nobody(),
@@ -208,7 +239,7 @@ async fn a_courier_that_is_missing_is_an_error_at_the_start_unless_nobody_is_tol
         ..Settings::default()
     };
     let (mut outbox, handle) =
-        start(Identity::default(), &silent, program, Snapshot::default).unwrap();
+        start(Identity::default(), &silent, program, snapshot, control).unwrap();
     let model = Model::new(&Config::default());
     tell(&mut outbox, &model, 1);
     assert_eq!((handle.status().courier_tgid, handle.status().lost), (None, 0));
