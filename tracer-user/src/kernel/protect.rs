@@ -5,6 +5,10 @@
 use std::fs;
 use std::io;
 
+/// Blocks from this size on are given back when they are freed, and so is the end of the heap.
+#[cfg(target_env = "gnu")]
+const LARGE_BYTES: libc::c_int = 128 << 10;
+
 /// What could be had.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Protection {
@@ -27,7 +31,12 @@ pub fn protect() -> Protection {
     // SAFETY: mallopt and malloc_trim only tune the allocator; mlockall takes flags.
     let locked = unsafe {
         #[cfg(target_env = "gnu")]
-        libc::malloc_trim(0);
+        {
+            // By itself the allocator learns from a large block that was freed once to keep all like it.
+            libc::mallopt(libc::M_MMAP_THRESHOLD, LARGE_BYTES);
+            libc::mallopt(libc::M_TRIM_THRESHOLD, LARGE_BYTES);
+            libc::malloc_trim(0);
+        }
         libc::mlockall(libc::MCL_CURRENT | libc::MCL_FUTURE | libc::MCL_ONFAULT) == 0
     };
     if !locked {

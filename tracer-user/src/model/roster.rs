@@ -40,7 +40,8 @@ pub(super) struct Roster {
     slots: Vec<Option<Process>>,
     free: Vec<u32>,
     by_tgid: FxHashMap<u32, u32>,
-    exited: FxHashMap<ProcessKey, Exited>,
+    /// Boxed: a table that grew keeps room for twice as many.
+    exited: FxHashMap<ProcessKey, Box<Exited>>,
     exit_order: VecDeque<(u64, ProcessKey)>,
 }
 
@@ -108,12 +109,12 @@ impl Roster {
 
     /// A process that died lately.
     pub fn exited(&self, key: &ProcessKey) -> Option<&Exited> {
-        self.exited.get(key)
+        self.exited.get(key).map(|exited| &**exited)
     }
 
     /// All that died lately.
     pub fn all_exited(&self) -> impl Iterator<Item = &Exited> {
-        self.exited.values()
+        self.exited.values().map(|exited| &**exited)
     }
 
     /// Moves a process to the dead.
@@ -124,7 +125,7 @@ impl Roster {
         self.free.push(slot);
         self.by_tgid.remove(&process.key.tgid);
         self.exit_order.push_back((exit_ns, process.key));
-        self.exited.insert(process.key, Exited { process, exit_ns });
+        self.exited.insert(process.key, Box::new(Exited { process, exit_ns }));
         self.forget(exit_ns);
     }
 

@@ -40,8 +40,9 @@ use crate::source::live::{LiveOptions, LiveSource};
 use crate::source::procfs::ProcfsSource;
 use crate::trace::lines::time_text;
 
-/// Bytes of the kernel's ring buffer.
-const RING_BYTES: u64 = 2 << 20;
+/// Bytes of the kernel's ring buffer, of which each is mapped twice: 13,000 records of the smallest kind, which
+/// are fetched each 20 ms.
+const RING_BYTES: u64 = 1 << 20;
 /// Changes that wait for the loop.
 const CHANGES: usize = 4;
 
