@@ -217,7 +217,7 @@ fn a_real_prometheus_alerts_of_a_runaway_resolves_and_alerts_of_a_kill() -> Resu
     let mut hog = Hog::spawn(&cgroup, "comm:runaway anon:400:20 hold")?;
     let alert = prometheus.wait_until_firing("an alert of the runaway", is_runaway)?;
     let labels = &alert["labels"];
-    ensure!(labels["tgid"] == hog.pid().to_string(), "{alert}");
+    ensure!(labels["tgid"] == *hog.pid().to_string(), "{alert}");
     ensure!(labels["limit"] == cgroup.path() && labels["cgroup"] == cgroup.path(), "{alert}");
     for annotation in ["summary", "description", "action"] {
         let text = alert["annotations"][annotation].as_str().unwrap_or_default();
