@@ -158,6 +158,12 @@ impl Segments {
         (!is_there).then_some(Interference::Moved)
     }
 
+    /// When the last event that was written happened: CLOCK_BOOTTIME ns, and ns since 1970. None = no segment
+    /// is open.
+    pub fn last(&self) -> Option<(u64, i64)> {
+        self.current.as_ref().map(|current| (current.end_ns, current.end_wall_ns))
+    }
+
     /// Whether something is written that may not be on the disk.
     pub fn is_dirty(&self) -> bool {
         self.current.as_ref().is_some_and(|current| current.is_dirty)

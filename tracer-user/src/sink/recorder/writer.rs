@@ -69,9 +69,9 @@ impl Writer {
             let is_ending = self.shared.is_ending.load(Acquire);
             if let Some(settings) = self.shared.news(&mut self.generation) {
                 self.settings = settings;
-                let t_ns = clock::boot_ns();
-                let wall_ns = t_ns.cast_signed().saturating_add(clock::wall_offset_ns());
-                self.segments.retain(&self.settings, t_ns, wall_ns);
+                if let Some((t_ns, wall_ns)) = self.segments.last() {
+                    self.segments.retain(&self.settings, t_ns, wall_ns);
+                }
             }
             let is_drained = self.drain();
             if self.is_urgent || (self.segments.is_dirty() && self.until_sync().is_zero()) {
