@@ -16,7 +16,7 @@ use crate::workspace::{Workspace, is_root, on_path};
 use crate::{debian, lint, setup, vm};
 
 /// Real PHP, and a FastCGI client to ask it.
-const PACKAGES: [&str; 3] = ["php8.2-fpm", "libfcgi-bin", "prometheus"];
+const PACKAGES: [&str; 4] = ["php8.2-fpm", "libfcgi-bin", "prometheus", "systemd"];
 
 /// How long output may stay open after a test program's end.
 const GRACE: Duration = Duration::from_secs(5);
