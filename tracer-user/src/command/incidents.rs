@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cli::{Incidents, UsageError};
-use crate::settings::Settings;
+use crate::settings;
 use crate::sink::SinkError;
 use crate::sink::recorder::bytes_of;
 use crate::sink::recorder::incident::{FILE, Incident, IncidentState};
@@ -49,7 +49,8 @@ pub fn execute(args: &Incidents) -> anyhow::Result<()> {
 
 /// Where `serve` keeps its state.
 fn state_directory() -> PathBuf {
-    Settings::default().recorder.directory
+    let settings = settings::load(None).map(|loaded| loaded.settings);
+    settings.unwrap_or_default().recorder.directory
 }
 
 /// A folder below `incidents`.

@@ -194,7 +194,7 @@ table! {
     RECORDER_INCIDENTS: Gauge "rampage_recorder_incidents" "" [],
         "Incidents that are kept";
     RECORDER_UNSYNCED: Gauge "rampage_recorder_unsynced" "seconds" [],
-        "Age of the oldest event that is not known to be on the disk; 0 = all are";
+        "Time since all that was recorded was last known to be on the disk";
     RECORDER_FAILING: Gauge "rampage_recorder_failing" "" [],
         "1 while the recorder cannot write, else 0";
 

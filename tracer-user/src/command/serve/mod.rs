@@ -7,6 +7,7 @@ mod heartbeat;
 mod instance;
 mod own;
 mod reload;
+mod unmatched;
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -18,12 +19,14 @@ use self::heartbeat::{Heartbeat, Systemd};
 use self::instance::{Instance, InstanceError};
 use self::own::{Own, Weighing};
 use self::reload::InForce;
+use self::unmatched::Unmatched;
 use crate::cli::Serve;
 use crate::enrich::host;
 use crate::event::Config;
 use crate::kernel::confine;
 use crate::kernel::cost::Costs;
 use crate::kernel::facts;
+use crate::kernel::load;
 use crate::kernel::protect::protect;
 use crate::kernel::switch::Switch;
 use crate::model::Model;
@@ -49,16 +52,12 @@ const CHANGES: usize = 4;
 /// Serves until SIGTERM or SIGINT.
 pub fn execute(args: &Serve, verbose: u8) -> anyhow::Result<()> {
     let loaded = settings::load(args.config.as_deref())?;
-    for warning in loaded.warnings.iter().chain(&loaded.host_warnings()) {
-        tracing::warn!("{warning}");
-    }
     if let Some(notice) = facts::pid_namespace_notice() {
         tracing::warn!("{notice}");
     }
-    let settings = loaded.settings;
     recorder::join_group();
-    let _instance = claim(&settings)?;
-    let in_force = Rc::new(InForce::new(args.config.clone(), settings));
+    let _instance = claim(&loaded.settings)?;
+    let in_force = Rc::new(InForce::new(args.config.clone(), loaded));
     run::block_on(LocalSet::new().run_until(open(&in_force, verbose)))
 }
 
@@ -79,7 +78,7 @@ fn claim(settings: &Settings) -> Result<Option<Instance>, InstanceError> {
 
 /// With the best source that can be had.
 async fn open(in_force: &Rc<InForce>, verbose: u8) -> anyhow::Result<()> {
-    let settings = in_force.settings.borrow().clone();
+    let settings = in_force.settings().clone();
     let config = settings.trace_config();
     let show = Disclosure { query: settings.watch.show_query, client: settings.watch.show_client };
     if settings.watch.source != WatchSource::Procfs {
@@ -115,12 +114,13 @@ async fn serve<S: Source>(
     costs: Option<Costs>,
     in_force: &Rc<InForce>,
 ) -> anyhow::Result<()> {
-    let settings = in_force.settings.borrow().clone();
+    let settings = in_force.settings().clone();
     let systemd = Systemd::connect()?;
     let mut heartbeat = Heartbeat::new(systemd.clone());
     let mut recorder = open_recorder(&settings.recorder);
     let record = recorder.as_ref().map(Recorder::handle);
     let mut metrics = MetricsSink::default();
+    let mut unmatched = Unmatched::new(Rc::clone(in_force));
     let mut weighing = costs.map(|costs| Weighing {
         costs: Rc::new(RefCell::new(costs)),
         in_force: Rc::clone(in_force),
@@ -131,6 +131,7 @@ async fn serve<S: Source>(
         in_force: Rc::clone(in_force),
         ready: heartbeat.ready(),
         costs: weighing.as_ref().map(|weighing| Rc::clone(&weighing.costs)),
+        bpf_map_bytes: weighing.as_ref().map(|_| load::map_bytes()),
         outbox: Rc::default(),
     };
     let way_out = Rc::clone(&own.outbox);
@@ -143,20 +144,20 @@ async fn serve<S: Source>(
         tracing::warn!("{error}; going on without it");
     }
     let reloads = reload::on_hangup(Rc::clone(in_force), systemd, async move |settings| {
+        // What can fail comes first.
+        handle.configure(settings)?;
         if let Some(record) = &record {
             record.apply(&settings.recorder);
         }
-        if let Err(error) = handle.configure(&settings) {
-            tracing::error!("{error}; alerts and metrics go where they went before");
-        }
         // The loop is there as long as this task.
         let _ = control.send(Control::Configure(Box::new(settings.trace_config()))).await;
+        Ok(())
     });
     tokio::task::spawn_local(reloads);
     // The recorder first: what it has seen is safe before anybody else can fail.
     let mut sinks: Vec<&mut dyn Sink> = Vec::new();
     sinks.extend(recorder.as_mut().map(|sink| sink as &mut dyn Sink));
-    sinks.extend([&mut outbox as &mut dyn Sink, &mut metrics, &mut heartbeat]);
+    sinks.extend([&mut outbox as &mut dyn Sink, &mut metrics, &mut heartbeat, &mut unmatched]);
     sinks.extend(weighing.as_mut().map(|sink| sink as &mut dyn Sink));
     let mut pipeline = Pipeline::new(sinks);
     let options = RunOptions { duration: None, control: Some(changes) };

@@ -26,6 +26,8 @@ pub struct Own {
     pub ready: Rc<Cell<bool>>,
     /// What the kernel programs cost; None = there are none.
     pub costs: Option<Rc<RefCell<Costs>>>,
+    /// Memory of all BPF maps, bytes; None = there are none.
+    pub bpf_map_bytes: Option<u64>,
     /// The way out; empty until it is there.
     pub outbox: Rc<RefCell<Option<Handle>>>,
 }
@@ -33,7 +35,7 @@ pub struct Own {
 impl Own {
     /// All metrics now.
     pub fn snapshot(&self, model: &Model) -> Snapshot {
-        let settings = self.in_force.settings.borrow();
+        let settings = self.in_force.settings();
         let outbox = self.outbox.borrow();
         let status = outbox.as_ref().map(Handle::status).unwrap_or_default();
         let tracer = Usage::of_self().ok().map(|usage| ("tracer", usage));
@@ -41,14 +43,14 @@ impl Own {
         let extra = Extra {
             ready: self.ready.get(),
             usage: tracer.into_iter().chain(courier.map(|usage| ("courier", usage))).collect(),
-            bpf_map_bytes: None,
+            bpf_map_bytes: self.bpf_map_bytes,
             programs: self
                 .costs
                 .as_ref()
                 .map_or_else(Vec::new, |costs| costs.borrow().latest().to_vec()),
-            recorder: self.recorder.as_ref().map(|handle| (&handle.totals()).into()),
+            recorder: self.recorder.as_ref().map(RecorderHandle::totals),
             deliveries: status.deliveries,
-            settings_ok: Some(self.in_force.is_current.get()),
+            settings_ok: Some(self.in_force.is_current()),
         };
         self.metrics.snapshot(model, &settings.metrics, &extra)
     }
@@ -69,7 +71,7 @@ impl Sink for Weighing {
 
     fn pulse(&mut self, _: &Model) -> Result<(), SinkError> {
         let mut costs = self.costs.borrow_mut();
-        if self.in_force.settings.borrow().metrics.program_cost {
+        if self.in_force.settings().metrics.program_cost {
             costs.step(Instant::now());
         } else {
             costs.pause();

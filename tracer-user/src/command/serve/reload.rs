@@ -1,7 +1,7 @@
 //! SIGHUP: the settings are read again, away from the pipeline, and applied when they are good; bad ones
 //! leave the old in force.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 
@@ -17,68 +17,94 @@ use crate::settings::{self, Loaded, Settings};
 #[derive(Debug)]
 pub struct InForce {
     /// Where they are read from; None = the default place, if there is a file.
-    pub file: Option<PathBuf>,
-    /// Those in force.
-    pub settings: RefCell<Settings>,
-    /// Reloads that were applied.
-    pub applied: Cell<u64>,
-    /// Reloads of a bad file.
-    pub refused: Cell<u64>,
+    file: Option<PathBuf>,
+    loaded: RefCell<Loaded>,
+    /// Counts the changes.
+    generation: Cell<u64>,
     /// Whether the last reload was applied; true before the first.
-    pub is_current: Cell<bool>,
+    is_current: Cell<bool>,
 }
 
 impl InForce {
     /// At the start.
-    pub fn new(file: Option<PathBuf>, settings: Settings) -> Self {
+    pub fn new(file: Option<PathBuf>, loaded: Loaded) -> Self {
+        warn(&loaded);
         Self {
             file,
-            settings: RefCell::new(settings),
-            applied: Cell::new(0),
-            refused: Cell::new(0),
+            loaded: RefCell::new(loaded),
+            generation: Cell::new(0),
             is_current: Cell::new(true),
         }
     }
 
-    fn refuse(&self, error: &anyhow::Error) {
-        self.refused.set(self.refused.get() + 1);
-        self.is_current.set(false);
-        tracing::error!("{}; the settings stay as they were", one_line(error));
+    /// Those in force, with the lines that they come from.
+    pub fn loaded(&self) -> Ref<'_, Loaded> {
+        self.loaded.borrow()
     }
 
-    fn put_in_force(&self, loaded: Loaded) -> Settings {
-        for warning in loaded.warnings.iter().chain(&loaded.host_warnings()) {
-            tracing::warn!("{warning}");
-        }
-        let late = settings::needs_restart(&self.settings.borrow(), &loaded.settings);
-        let settings = settings::keep_until_restart(&self.settings.borrow(), &loaded.settings);
+    /// Those in force.
+    pub fn settings(&self) -> Ref<'_, Settings> {
+        Ref::map(self.loaded.borrow(), |loaded| &loaded.settings)
+    }
+
+    /// Grows with each change.
+    pub fn generation(&self) -> u64 {
+        self.generation.get()
+    }
+
+    /// Whether the last reload was applied; true before the first.
+    pub fn is_current(&self) -> bool {
+        self.is_current.get()
+    }
+
+    /// Hands what changed to `apply`, and has it in force when that succeeds.
+    async fn change(
+        &self,
+        mut loaded: Loaded,
+        apply: &impl AsyncFn(&Settings) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let running = self.settings().clone();
+        let late = settings::needs_restart(&running, &loaded.settings);
+        loaded.settings = settings::keep_until_restart(&running, &loaded.settings);
+        apply(&loaded.settings).await?;
+        warn(&loaded);
         if !late.is_empty() {
             tracing::warn!("{}: takes effect at the next start", late.join(", "));
         }
-        self.settings.replace(settings.clone());
-        self.applied.set(self.applied.get() + 1);
-        self.is_current.set(true);
-        settings
+        self.loaded.replace(loaded);
+        self.generation.set(self.generation.get() + 1);
+        Ok(())
     }
 }
 
-/// Reloads at each SIGHUP, for good; `apply` hands the new settings to those who use them.
+fn warn(loaded: &Loaded) {
+    for warning in loaded.warnings.iter().chain(&loaded.host_warnings()) {
+        tracing::warn!("{warning}");
+    }
+}
+
+/// Reloads at each SIGHUP, for good; `apply` hands the new settings to those who use them, or fails and
+/// has changed nothing.
 pub async fn on_hangup(
     in_force: Rc<InForce>,
     systemd: Systemd,
-    apply: impl AsyncFn(Settings),
+    apply: impl AsyncFn(&Settings) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
     while hangup.recv().await.is_some() {
         systemd.reloading(true);
         let file = in_force.file.clone();
-        let loaded = spawn_blocking(move || settings::load(file.as_deref())).await;
-        match loaded.map_err(Into::into).and_then(|loaded| loaded.map_err(anyhow::Error::from)) {
-            Ok(loaded) => {
-                apply(in_force.put_in_force(loaded)).await;
-                tracing::info!("settings reloaded");
+        let outcome = match spawn_blocking(move || settings::load(file.as_deref())).await {
+            Ok(Ok(loaded)) => in_force.change(loaded, &apply).await,
+            Ok(Err(error)) => Err(error.into()),
+            Err(error) => Err(error.into()),
+        };
+        in_force.is_current.set(outcome.is_ok());
+        match outcome {
+            Ok(()) => tracing::info!("settings reloaded"),
+            Err(error) => {
+                tracing::error!("{}; the settings stay as they were", one_line(&error));
             }
-            Err(error) => in_force.refuse(&error),
         }
         systemd.reloading(false);
     }

@@ -14,7 +14,7 @@ mod tell;
 use std::cell::RefCell;
 use std::rc::Rc;
 
-pub use extra::{Extra, RecorderTotals};
+pub use extra::Extra;
 
 use super::{Sink, SinkError};
 use crate::enrich::clock;

@@ -1,7 +1,7 @@
 //! All families, in the order of the table.
 
 use super::counts::{Counts, EVENT_TYPES, KILLERS, SCOPES};
-use super::extra::{Extra, RecorderTotals};
+use super::extra::Extra;
 use super::series::{Families, label};
 use super::{cgroups, pools, processes};
 use crate::enrich::usage::Usage;
@@ -10,6 +10,7 @@ use crate::metrics::{Family, table};
 use crate::model::Model;
 use crate::outbox::protocol::Delivery;
 use crate::settings;
+use crate::sink::recorder::Totals;
 
 /// Who is no receiver of alerts, but told of with them.
 const ENDPOINT: &str = "endpoint";
@@ -40,7 +41,7 @@ pub(super) fn families(
     own(&extra.usage, &mut families);
     programs(extra.bpf_map_bytes, &extra.programs, &mut families);
     if let Some(totals) = &extra.recorder {
-        recorder(totals, &mut families);
+        recorder(totals, counts.wall_offset_ns.saturating_add_unsigned(now_ns), &mut families);
     }
     deliveries(&extra.deliveries, &mut families);
     families.one_if(&table::SETTINGS_OK, extra.settings_ok.map(flag));
@@ -109,15 +110,16 @@ fn programs(map_bytes: Option<u64>, programs: &[ProgramCost], families: &mut Fam
     families.each(&table::PROGRAM_RUNS, each(|program| Some(program.runs_per_s())));
 }
 
-fn recorder(totals: &RecorderTotals, families: &mut Families) {
+fn recorder(totals: &Totals, wall_ns: i64, families: &mut Families) {
     families.one(&table::RECORDER_EVENTS, totals.events as f64);
     families.one(&table::RECORDER_BYTES, totals.bytes as f64);
     families.one(&table::RECORDER_LOST, totals.lost as f64);
     families.one(&table::RECORDER_SEGMENTS, totals.segments as f64);
     families.one(&table::RECORDER_SEGMENT_BYTES, totals.segment_bytes as f64);
     families.one(&table::RECORDER_INCIDENTS, totals.incidents as f64);
-    families.one(&table::RECORDER_UNSYNCED, totals.unsynced_s);
-    families.one(&table::RECORDER_FAILING, flag(totals.is_failing));
+    let since_ns = totals.synced_wall_ns.map(|synced_ns| wall_ns.saturating_sub(synced_ns).max(0));
+    families.one_if(&table::RECORDER_UNSYNCED, since_ns.map(|ns| ns as f64 / 1e9));
+    families.one(&table::RECORDER_FAILING, flag(totals.failing.is_some()));
 }
 
 fn deliveries(all: &[Delivery], families: &mut Families) {

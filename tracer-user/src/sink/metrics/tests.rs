@@ -10,6 +10,7 @@ use crate::kernel::cost::ProgramCost;
 use crate::metrics::{Family, Kind, table};
 use crate::model::script::{MIB, Script, memcg};
 use crate::outbox::protocol::Delivery;
+use crate::sink::recorder::Totals;
 
 fn settings() -> settings::Metrics {
     settings::Metrics::default()
@@ -27,7 +28,7 @@ fn extra() -> Extra {
             run_ns: 1000,
             over_s: 1.0,
         }],
-        recorder: Some(RecorderTotals { events: 5, ..RecorderTotals::default() }),
+        recorder: Some(Totals { events: 5, ..Totals::default() }),
         deliveries: vec![
             Delivery { receiver: "webhook:a\n".into(), lost: 3, ..Delivery::default() },
             Delivery { receiver: "endpoint".into(), lost: 4, ..Delivery::default() },
