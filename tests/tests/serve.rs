@@ -209,6 +209,26 @@ fn where_nothing_can_be_written_it_serves_all_the_same() -> Result<()> {
 }
 
 #[test]
+fn whoever_asks_hears_that_it_is_ready() -> Result<()> {
+    needs!(Btf);
+    let home = home("")?;
+    let service = Service::start(&home)?;
+    // The courier hears it with the next pulse.
+    clock::wait_for("/readyz", Duration::from_secs(5), || {
+        let answer = home.get("/readyz")?;
+        Ok(answer.starts_with("HTTP/1.1 200").then_some(()))
+    })?;
+    let metrics = home.get("/metrics")?;
+    assert!(metrics.contains("\nrampage_ready 1\n"), "{metrics}");
+    service.signal(libc::SIGSTOP);
+    clock::wait_for("a tracer that stands still", Duration::from_secs(20), || {
+        Ok(home.get("/healthz")?.starts_with("HTTP/1.1 503").then_some(()))
+    })?;
+    service.signal(libc::SIGCONT);
+    service.finish().map(drop)
+}
+
+#[test]
 fn a_taken_port_is_told_with_what_to_do() -> Result<()> {
     needs!(Btf);
     let taken = TcpListener::bind("127.0.0.1:0")?;

@@ -1,5 +1,5 @@
-//! What systemd hears of the service (sd_notify(3)): that it is ready, that it lives, how it is. Without
-//! systemd nothing is said.
+//! What systemd (sd_notify(3)) and /readyz hear of the service: that it is ready, that it lives, how it is.
+//! Without systemd nothing is said to it.
 //!
 //! A thread of its own speaks: the socket of a systemd that thrashes can be full, and would hold the
 //! pipeline up. What it cannot take in time is left out, which for a watchdog is right.
@@ -14,6 +14,7 @@ use sd_notify::NotifyState;
 
 use crate::event::{Event, FindingState, Stamped};
 use crate::model::Model;
+use crate::outbox::Handle;
 use crate::sink::{Sink, SinkError};
 
 /// Messages that wait at most.
@@ -84,6 +85,7 @@ fn speak(heard: &Receiver<Word>) {
 #[derive(Debug)]
 pub struct Heartbeat {
     systemd: Systemd,
+    outbox: Option<Handle>,
     ready: Rc<Cell<bool>>,
     pulses: u64,
     open_findings: u64,
@@ -92,7 +94,12 @@ pub struct Heartbeat {
 impl Heartbeat {
     /// Speaks through `systemd`.
     pub fn new(systemd: Systemd) -> Self {
-        Self { systemd, ready: Rc::default(), pulses: 0, open_findings: 0 }
+        Self { systemd, outbox: None, ready: Rc::default(), pulses: 0, open_findings: 0 }
+    }
+
+    /// Speaks through the way out, too.
+    pub fn also_through(&mut self, outbox: Handle) {
+        self.outbox = Some(outbox);
     }
 
     /// Whether the first look at all processes is done.
@@ -111,6 +118,9 @@ impl Sink for Heartbeat {
         match &at.event {
             Event::Tick(_) if !self.ready.replace(true) => {
                 self.systemd.say(Word::Ready(self.status(model)));
+                if let Some(outbox) = &self.outbox {
+                    outbox.ready(true, "");
+                }
             }
             Event::Finding(finding) if finding.kind.has_end() => match finding.state {
                 FindingState::Raised => self.open_findings += 1,

@@ -140,6 +140,7 @@ async fn serve<S: Source>(
     let (mut outbox, handle) =
         outbox::start(identity(), &settings, None, snapshot, control.clone())?;
     way_out.replace(Some(handle.clone()));
+    heartbeat.also_through(handle.clone());
     if let Err(error) = confine::filter_system_calls() {
         tracing::warn!("{error}; going on without it");
     }
