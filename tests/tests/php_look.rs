@@ -120,7 +120,7 @@ fn odd_uris_are_bounded_text() -> Result<()> {
 
 #[test]
 fn a_command_line_worker_is_named_with_its_job() -> Result<()> {
-    let cgroup = MemoryCgroup::new("look", 128 << 20)?;
+    let cgroup = MemoryCgroup::new("look", 200 << 20)?;
     let tracer = Tracer::watch("")?;
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("php/look");
     let mut command = std::process::Command::new("/usr/bin/php8.2");
