@@ -15,6 +15,7 @@ pub mod processes;
 pub mod redis;
 pub mod report;
 pub mod root;
+pub mod size;
 pub mod system;
 pub mod units;
 pub mod web;
