@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rampage::event::{Config, Event, Stamped};
+use rampage::event::{Config, Event, Severity, Stamped};
 use rampage::metrics::Snapshot;
 use rampage::model::Model;
 use rampage::outbox::{Handle, Identity, Outbox, OutboxError, start};
@@ -69,7 +69,7 @@ async fn get(
 }
 
 fn tell(outbox: &mut Outbox, model: &Model, id: u64) {
-    let event = Event::Finding(Box::new(finding(id, "critical")));
+    let event = Event::Finding(Box::new(finding(id, Severity::Critical)));
     outbox.event(model, &Stamped { t_ns: id, wall_ns: 1, event }).unwrap();
 }
 

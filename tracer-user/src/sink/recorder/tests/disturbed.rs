@@ -146,25 +146,19 @@ fn a_segment_that_is_cut_or_written_to_is_given_up() {
 }
 
 #[test]
-fn a_segment_that_is_removed_is_followed_by_a_new_one() {
-    let mut run = Run::new(|_| {});
-    run.pass(2);
-    fs::remove_file(run.current()).unwrap();
-    run.pass(4);
-    run.gone = 20;
-    let all = run.end(&[]);
-    assert!((10..=33).contains(&all.lost()["recorder"]), "{:?}", all.lost());
-}
-
-#[test]
-fn a_directory_that_is_removed_is_made_anew() {
-    let mut run = Run::new(|_| {});
-    run.pass(2);
-    fs::remove_dir_all(run.state()).unwrap();
-    run.pass(4);
-    run.gone = 20;
-    let all = run.end(&[]);
-    assert!((10..=33).contains(&all.lost()["recorder"]), "{:?}", all.lost());
+fn what_is_removed_is_made_anew() {
+    for remove in [(|run| fs::remove_file(run.current()).unwrap()) as fn(&Run), |run| {
+        fs::remove_dir_all(run.state()).unwrap()
+    }] {
+        let mut run = Run::new(|_| {});
+        run.pass(2);
+        remove(&run);
+        run.pass(4);
+        // Twenty were in it.
+        run.gone = 20;
+        let all = run.end(&[]);
+        assert!((10..=33).contains(&all.lost()["recorder"]), "{:?}", all.lost());
+    }
 }
 
 #[test]
