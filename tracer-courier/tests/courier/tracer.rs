@@ -9,7 +9,7 @@ use rampage::event::{Finding, Severity, Subject};
 use rampage::outbox::frame::{Decoder, encode};
 use rampage::outbox::listen::Listener;
 use rampage::outbox::protocol::{Alert, Courier, Delivery, Order, Report};
-use rampage::outbox::spawn::{Running, spawn};
+use rampage::outbox::spawn::{Running, Start, spawn};
 use rampage::settings::{Alerts, Metrics};
 
 /// The courier that was built for these tests.
@@ -33,7 +33,8 @@ impl Tracer {
     }
 
     pub fn with_listener(alerts: Alerts, listener: Option<&Listener>) -> Self {
-        let (courier, link) = spawn(&program(), listener).unwrap();
+        let listener = listener.map(|listener| listener.duplicate().unwrap());
+        let (courier, link) = spawn(Start { program: program(), listener }).unwrap();
         link.set_nonblocking(false).unwrap();
         link.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let decoder = Decoder::new(1 << 20);

@@ -147,13 +147,17 @@ fn a_segment_that_is_cut_or_written_to_is_given_up() {
 
 #[test]
 fn what_is_removed_is_made_anew() {
-    for remove in [(|run| fs::remove_file(run.current()).unwrap()) as fn(&Run), |run| {
-        fs::remove_dir_all(run.state()).unwrap()
-    }] {
+    for is_whole in [false, true] {
         let mut run = Run::new(|_| {});
         run.pass(2);
-        remove(&run);
+        match is_whole {
+            false => fs::remove_file(run.current()).unwrap(),
+            true => fs::remove_dir_all(run.state()).unwrap(),
+        }
         run.pass(4);
+        // Of the directory that was made anew the recorder has the lock.
+        let is_taken = matches!(Instance::claim(&run.state()), Err(RecorderError::Taken { .. }));
+        assert_eq!(is_taken, is_whole);
         // Twenty were in it.
         run.gone = 20;
         let all = run.end(&[]);
