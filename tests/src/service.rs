@@ -2,6 +2,7 @@
 //! hears its notifications, and its end.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixDatagram, UnixStream};
@@ -130,13 +131,26 @@ impl Service {
         Ok(service)
     }
 
+    /// As [`Service::start`], started by a program, such as setpriv, that is given with its arguments.
+    pub fn start_by(home: &Home, by: &[&str]) -> Result<Self> {
+        let service = Self::begin_by(home, by)?;
+        service.wait_to_hear("READY=1", START)?;
+        Ok(service)
+    }
+
     /// As [`Service::start`], whatever becomes of it.
     pub fn begin(home: &Home) -> Result<Self> {
+        Self::begin_by(home, &[])
+    }
+
+    fn begin_by(home: &Home, by: &[&str]) -> Result<Self> {
         let address = home.folder().join("notify.sock");
         fs::remove_file(&address).ok();
         let systemd = UnixDatagram::bind(&address).context("a stand-in for systemd")?;
-        let mut command = Command::new(binary::rampage()?);
-        command.arg("serve").arg("--config").arg(home.settings());
+        let rampage = binary::rampage()?;
+        let mut words = by.iter().map(OsStr::new).chain([rampage.as_os_str()]);
+        let mut command = Command::new(words.next().context("no program")?);
+        command.args(words).arg("serve").arg("--config").arg(home.settings());
         command.env("NOTIFY_SOCKET", &address).env_remove("JOURNAL_STREAM");
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let mut process = Process { child: command.spawn().context("starting rampage serve")? };

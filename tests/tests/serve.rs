@@ -55,16 +55,36 @@ fn a_pipeline_that_does_not_move_is_not_said_to_live() -> Result<()> {
 #[test]
 fn each_thread_gives_away_what_it_does_not_need() -> Result<()> {
     needs!(Btf);
-    let home = home("")?;
-    let service = Service::start(&home)?;
-    for key in ["CapEff", "CapPrm"] {
-        for set in service.status(key)? {
-            let extra = u64::from_str_radix(&set, 16)? & !KEPT;
-            ensure!(extra == 0, "{key}: {set}");
+    for settings in ["", "watch.usdt = true"] {
+        let home = home(settings)?;
+        let service = Service::start(&home)?;
+        for key in ["CapEff", "CapPrm"] {
+            for set in service.status(key)? {
+                let extra = u64::from_str_radix(&set, 16)? & !KEPT;
+                ensure!(extra == 0, "{key}: {set}");
+            }
         }
+        assert!(service.status("NoNewPrivs")?.iter().all(|set| set == "1"));
+        assert!(service.status("Seccomp")?.iter().all(|mode| mode == "2"));
+        service.finish()?;
     }
-    assert!(service.status("NoNewPrivs")?.iter().all(|set| set == "1"));
-    assert!(service.status("Seccomp")?.iter().all(|mode| mode == "2"));
+    Ok(())
+}
+
+#[test]
+fn without_kernel_programs_it_runs_and_is_not_ready() -> Result<()> {
+    needs!(Btf);
+    let home = home("")?;
+    // As in a container that lacks the capabilities for BPF.
+    let lacks = "-bpf,-perfmon,-sys_admin";
+    let bounded = ["setpriv", "--bounding-set", lacks, "--inh-caps", lacks];
+    let service = Service::start_by(&home, &bounded)?;
+    clock::wait_for("/readyz", Duration::from_secs(5), || {
+        let answer = home.get("/readyz")?;
+        Ok((answer.starts_with("HTTP/1.1 503") && answer.contains("polling /proc")).then_some(()))
+    })?;
+    assert!(home.get("/metrics")?.contains("\nrampage_ready 0\n"));
+    assert!(home.get("/healthz")?.starts_with("HTTP/1.1 200"));
     service.finish().map(drop)
 }
 
@@ -203,6 +223,8 @@ fn where_nothing_can_be_written_it_serves_all_the_same() -> Result<()> {
     needs!(Btf);
     let home = home("recorder.directory = \"/proc/rampage\"")?;
     let service = Service::start(&home)?;
+    let metrics = home.get("/metrics")?;
+    assert!(metrics.contains("\nrampage_recorder_failing 1\n"), "{metrics}");
     let ended = service.finish()?;
     assert!(ended.stderr.contains("nothing is recorded until the next start"), "{}", ended.stderr);
     Ok(())

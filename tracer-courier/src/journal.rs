@@ -158,7 +158,7 @@ mod tests {
 
     #[test]
     fn a_hostile_name_stays_in_its_field() {
-        let mut finding = finding(3, "critical", "raised");
+        let mut finding = finding(3, Severity::Critical, FindingState::Raised);
         if let Some(subject) = &mut finding.subject {
             subject.comm = "evil\nPRIORITY=0\n".into();
         }

@@ -2,26 +2,16 @@
 
 use std::sync::Arc;
 
-use rampage::event::Finding;
+use rampage::event::{Finding, FindingState, Severity};
 use rampage::outbox::protocol::Alert;
 use tokio::time::Instant;
 
 use crate::receiver::{About, Told};
 
 /// A finding about a worker of the pool www.
-pub fn finding(id: u64, severity: &str, state: &str) -> Finding {
-    let json = serde_json::json!({
-        "id": id, "state": state, "kind": "pressure", "severity": severity,
-        "subject": {"tgid": 7, "start_ns": 1, "comm": "php-fpm", "pool": "www", "cgroup": "/php"},
-        "summary": "processes wait for memory",
-        "evidence": {
-            "form": "stalled",
-            "limit": {"kind": "host", "path": null, "bytes": 2, "headroom_bytes": 1},
-            "stall_share": 1.5, "some_avg10": null, "full_avg10": null,
-            "growers": [], "waiters": [], "largest": null
-        }
-    });
-    serde_json::from_value(json).unwrap()
+pub fn finding(id: u64, severity: Severity, state: FindingState) -> Finding {
+    let text = include_str!("../../tracer-user/src/outbox/finding.json");
+    Finding { id, severity, state, ..serde_json::from_str(text).unwrap() }
 }
 
 /// It on its way out, from the host web-3.

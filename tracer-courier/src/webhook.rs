@@ -151,7 +151,7 @@ mod tests {
 
     #[test]
     fn json_is_a_line_of_a_trace_with_the_host() {
-        let told = told(finding(9, "critical", "raised"));
+        let told = told(finding(9, Severity::Critical, FindingState::Raised));
         let body: serde_json::Value = serde_json::from_slice(&json(&told).unwrap()).unwrap();
         assert_eq!(body["host"], "web-3");
         assert_eq!(body["type"], "finding");
@@ -164,7 +164,7 @@ mod tests {
 
     #[test]
     fn a_summary_cannot_steer_slack_and_is_bounded() {
-        let mut finding = finding(1, "warning", "closed");
+        let mut finding = finding(1, Severity::Warning, FindingState::Closed);
         finding.summary = "<!channel> & \u{202e}\n".to_owned();
         let text = slack_text("web<3", &finding);
         assert_eq!(text, "*OVER* web&lt;3: &lt;!channel&gt; &amp; \\u{202e}\\n");
@@ -174,8 +174,10 @@ mod tests {
 
     #[test]
     fn the_key_tells_attempts_from_alerts() {
-        let (first, second) =
-            (told(finding(1, "info", "raised")), told(finding(2, "info", "raised")));
+        let (first, second) = (
+            told(finding(1, Severity::Info, FindingState::Raised)),
+            told(finding(2, Severity::Info, FindingState::Raised)),
+        );
         assert_eq!(key(&first), "b00t-1-1000");
         assert_ne!(key(&first), key(&second));
     }

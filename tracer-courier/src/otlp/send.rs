@@ -18,7 +18,7 @@ use reqwest::{Client, Url};
 use tokio::time::timeout;
 use tonic::metadata::MetadataMap;
 use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Request, Response, Status};
 
 use crate::http::{self, BadSetting};
 use crate::receiver::Outcome;
@@ -61,55 +61,35 @@ impl Collector {
     /// One attempt to give it log records.
     pub async fn logs(&mut self, request: ExportLogsServiceRequest) -> Outcome {
         let patience = self.settings.timeout.get();
-        match self.connect() {
-            Err(error) => Outcome::refused(error),
+        let answer = match self.connect() {
+            Err(error) => return Outcome::refused(error),
             Ok(Protocol::Grpc(channel, headers)) => {
                 let mut client = LogsServiceClient::new(channel.clone())
                     .max_decoding_message_size(http::MAX_ANSWER_BYTES);
-                let request = with_metadata(request, headers);
-                match timeout(patience, client.export(request)).await {
-                    Err(late) => Outcome::again(late),
-                    Ok(Err(status)) => refusal(&status),
-                    Ok(Ok(answer)) => logs_taken(&answer.into_inner()),
-                }
+                call(patience, client.export(with_metadata(request, headers))).await
             }
             Ok(Protocol::Http { client, logs, headers, .. }) => {
-                match post(client, logs, headers, request.encode_to_vec()).await {
-                    Err(failure) => failure,
-                    Ok(body) => {
-                        let answer = ExportLogsServiceResponse::decode(&body[..]);
-                        logs_taken(&answer.unwrap_or_default())
-                    }
-                }
+                post(client, logs, headers, &request).await
             }
-        }
+        };
+        answer.map_or_else(|failure| failure, |answer| logs_taken(&answer))
     }
 
     /// One attempt to give it metrics.
     pub async fn metrics(&mut self, request: ExportMetricsServiceRequest) -> Outcome {
         let patience = self.settings.timeout.get();
-        match self.connect() {
-            Err(error) => Outcome::refused(error),
+        let answer = match self.connect() {
+            Err(error) => return Outcome::refused(error),
             Ok(Protocol::Grpc(channel, headers)) => {
                 let mut client = MetricsServiceClient::new(channel.clone())
                     .max_decoding_message_size(http::MAX_ANSWER_BYTES);
-                let request = with_metadata(request, headers);
-                match timeout(patience, client.export(request)).await {
-                    Err(late) => Outcome::again(late),
-                    Ok(Err(status)) => refusal(&status),
-                    Ok(Ok(answer)) => metrics_taken(&answer.into_inner()),
-                }
+                call(patience, client.export(with_metadata(request, headers))).await
             }
             Ok(Protocol::Http { client, metrics, headers, .. }) => {
-                match post(client, metrics, headers, request.encode_to_vec()).await {
-                    Err(failure) => failure,
-                    Ok(body) => {
-                        let answer = ExportMetricsServiceResponse::decode(&body[..]);
-                        metrics_taken(&answer.unwrap_or_default())
-                    }
-                }
+                post(client, metrics, headers, &request).await
             }
-        }
+        };
+        answer.map_or_else(|failure| failure, |answer| metrics_taken(&answer))
     }
 
     fn connect(&mut self) -> Result<&Protocol, CollectorError> {
@@ -166,22 +146,38 @@ fn with_metadata<T>(message: T, headers: &HeaderMap) -> Request<T> {
     request
 }
 
-async fn post(
+/// The answer to a call over gRPC.
+async fn call<A>(
+    patience: Duration,
+    answer: impl Future<Output = Result<Response<A>, Status>>,
+) -> Result<A, Outcome> {
+    match timeout(patience, answer).await {
+        Err(late) => Err(Outcome::again(late)),
+        Ok(Err(status)) => Err(refusal(&status)),
+        Ok(Ok(answer)) => Ok(answer.into_inner()),
+    }
+}
+
+/// The answer to a message over HTTP; nothing was rejected where it can't be read.
+async fn post<A: Message + Default>(
     client: &Client,
     url: &Url,
     headers: &HeaderMap,
-    body: Vec<u8>,
-) -> Result<Vec<u8>, Outcome> {
+    message: &impl Message,
+) -> Result<A, Outcome> {
     let request = client
         .post(url.clone())
         .headers(headers.clone())
         .header(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"))
-        .body(body);
+        .body(message.encode_to_vec());
     let answer = request.send().await.map_err(http::error)?;
     match http::failure(&answer) {
         Some(failure) => Err(failure),
         // Taken, also when the rest of the answer does not come.
-        None => Ok(http::body(answer).await.unwrap_or_default()),
+        None => {
+            let body = http::body(answer).await.unwrap_or_default();
+            Ok(A::decode(&body[..]).unwrap_or_default())
+        }
     }
 }
 

@@ -31,7 +31,10 @@ struct Living {
 }
 
 impl Living {
+    /// Port 0 = any.
     fn start(listen: &str) -> Self {
+        let any = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let listen = &listen.replace("127.0.0.1:0", &format!("127.0.0.1:{any}"));
         let metrics = Metrics { listen: listen.to_owned(), ..Metrics::default() };
         let listener = Listener::bind(&metrics).unwrap().unwrap();
         let address = match listen.strip_prefix("unix:") {

@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use courier::journal::{Journal, message_id};
 use courier::receiver::{About, Queue, Told, Worker};
-use rampage::event::FindingKind;
+use rampage::event::{FindingKind, Severity};
 use tokio::time::{Instant, sleep};
 
 use crate::tracer::alert;
 
 fn told(id: u64) -> Arc<Told> {
     let about = Arc::new(About { host: "web-3".to_owned(), ..About::default() });
-    Arc::new(Told { about, alert: alert(id, "critical"), since: Instant::now() })
+    Arc::new(Told { about, alert: alert(id, Severity::Critical), since: Instant::now() })
 }
 
 async fn wait(queue: &Queue, delivered: u64) {

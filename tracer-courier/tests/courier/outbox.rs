@@ -3,9 +3,10 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rampage::event::{Config, Event, Stamped};
+use rampage::event::{Config, Event, Severity, Stamped};
 use rampage::metrics::Snapshot;
 use rampage::model::Model;
+use rampage::outbox::listen::Listener;
 use rampage::outbox::{Handle, Identity, Outbox, OutboxError, start};
 use rampage::run::Control;
 use rampage::settings::{Alerts, Metrics, Settings, Span, Webhook, WebhookFormat};
@@ -35,11 +36,13 @@ fn settings(url: &str, listen: &str) -> Settings {
     }
 }
 
-fn open(settings: &Settings) -> (Outbox, Handle, mpsc::Receiver<Control>) {
+async fn open(settings: &Settings) -> (Outbox, Handle, mpsc::Receiver<Control>) {
     let (control, requests) = mpsc::channel(1);
     let snapshot = |_: &Model| Snapshot::default();
-    let (outbox, handle) =
-        start(Identity::default(), settings, Some(program()), snapshot, control).unwrap();
+    let listener = Listener::bind(&settings.metrics).unwrap();
+    let started =
+        start(Identity::default(), settings, listener, Some(program()), snapshot, control).await;
+    let (outbox, handle) = started.unwrap();
     (outbox, handle, requests)
 }
 
@@ -69,7 +72,7 @@ async fn get(
 }
 
 fn tell(outbox: &mut Outbox, model: &Model, id: u64) {
-    let event = Event::Finding(Box::new(finding(id, "critical")));
+    let event = Event::Finding(Box::new(finding(id, Severity::Critical)));
     outbox.event(model, &Stamped { t_ns: id, wall_ns: 1, event }).unwrap();
 }
 
@@ -96,7 +99,7 @@ fn spent() -> (Duration, u64) {
 }
 
 fn ops(handle: &Handle) -> (u64, u64) {
-    let all = handle.deliveries();
+    let all = handle.status().deliveries;
     let ops = all.iter().find(|one| one.receiver == "webhook:ops");
     ops.map_or((0, 0), |ops| (ops.delivered, ops.lost))
 }
@@ -105,7 +108,7 @@ fn ops(handle: &Handle) -> (u64, u64) {
 async fn a_courier_that_stops_reading_costs_the_pipeline_nothing_but_counted_losses() {
     let web = Web::ok();
     let model = Model::new(&Config::default());
-    let (mut outbox, handle, _requests) = open(&settings(&web.url, ""));
+    let (mut outbox, handle, _requests) = open(&settings(&web.url, "")).await;
     tell(&mut outbox, &model, 1);
     until("the first is delivered", || ops(&handle).0 == 1).await;
     signal(&handle, Signal::STOP);
@@ -158,7 +161,7 @@ async fn a_courier_that_stops_reading_costs_the_pipeline_nothing_but_counted_los
 async fn a_killed_courier_is_started_again_and_what_was_queued_arrives() {
     let web = Web::ok();
     let model = Model::new(&Config::default());
-    let (mut outbox, handle, _requests) = open(&settings(&web.url, ""));
+    let (mut outbox, handle, _requests) = open(&settings(&web.url, "")).await;
     tell(&mut outbox, &model, 1);
     until("the first is delivered", || ops(&handle).0 == 1).await;
     let first = handle.status().courier_tgid;
@@ -187,7 +190,7 @@ async fn metrics_are_answered_within_a_tenth_of_a_second_and_a_new_address_is_ta
     let listen = |name: &str| format!("unix:{}", folder.path().join(name).display());
     let web = Web::ok();
     let model = Model::new(&Config::default());
-    let (mut outbox, handle, mut requests) = open(&settings(&web.url, &listen("one")));
+    let (mut outbox, handle, mut requests) = open(&settings(&web.url, &listen("one"))).await;
     handle.ready(true, "");
     outbox.pulse(&model).unwrap();
     let at = |name: &str| folder.path().join(name);
@@ -230,7 +233,9 @@ async fn a_courier_that_is_missing_is_an_error_at_the_start_unless_nobody_is_tol
     let settings = settings("http://127.0.0.1:1/", "");
     let (control, _requests) = mpsc::channel(1);
     let snapshot = |_: &Model| Snapshot::default();
-    let started = start(Identity::default(), &settings, program.clone(), snapshot, control.clone());
+    let identity = Identity::default();
+    let started =
+        start(identity, &settings, None, program.clone(), snapshot, control.clone()).await;
     let error = started.err().unwrap().to_string();
     assert!(error.contains("/nonexistent/courier") && error.contains("RAMPAGE_COURIER"), "{error}");
     let silent = Settings {
@@ -238,8 +243,9 @@ async fn a_courier_that_is_missing_is_an_error_at_the_start_unless_nobody_is_tol
         metrics: Metrics { listen: String::new(), ..Metrics::default() },
         ..Settings::default()
     };
-    let (mut outbox, handle) =
-        start(Identity::default(), &silent, program, snapshot, control).unwrap();
+    let identity = Identity::default();
+    let started = start(identity, &silent, None, program, snapshot, control).await;
+    let (mut outbox, handle) = started.unwrap();
     let model = Model::new(&Config::default());
     tell(&mut outbox, &model, 1);
     assert_eq!((handle.status().courier_tgid, handle.status().lost), (None, 0));

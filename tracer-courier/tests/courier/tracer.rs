@@ -5,11 +5,11 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use rampage::event::Finding;
+use rampage::event::{Finding, Severity, Subject};
 use rampage::outbox::frame::{Decoder, encode};
 use rampage::outbox::listen::Listener;
 use rampage::outbox::protocol::{Alert, Courier, Delivery, Order, Report};
-use rampage::outbox::spawn::{Running, spawn};
+use rampage::outbox::spawn::{Running, Start, spawn};
 use rampage::settings::{Alerts, Metrics};
 
 /// The courier that was built for these tests.
@@ -33,7 +33,8 @@ impl Tracer {
     }
 
     pub fn with_listener(alerts: Alerts, listener: Option<&Listener>) -> Self {
-        let (courier, link) = spawn(&program(), listener).unwrap();
+        let listener = listener.map(|listener| listener.duplicate().unwrap());
+        let (courier, link) = spawn(Start { program: program(), listener }).unwrap();
         link.set_nonblocking(false).unwrap();
         link.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
         let decoder = Decoder::new(1 << 20);
@@ -63,7 +64,7 @@ impl Tracer {
 
     pub fn tell(&mut self, ids: std::ops::RangeInclusive<u64>) {
         for id in ids {
-            self.order(&Order::Tell(Box::new(alert(id, "critical"))));
+            self.order(&Order::Tell(Box::new(alert(id, Severity::Critical))));
         }
     }
 
@@ -115,21 +116,14 @@ pub fn nobody() -> Alerts {
     Alerts { journal: false, ..Alerts::default() }
 }
 
-pub fn alert(id: u64, severity: &str) -> Alert {
+pub fn alert(id: u64, severity: Severity) -> Alert {
     Alert { t_ns: 1_000 + id, wall_ns: 1_700_000_000_000_000_000, finding: finding(id, severity) }
 }
 
-pub fn finding(id: u64, severity: &str) -> Finding {
-    let json = serde_json::json!({
-        "id": id, "state": "raised", "kind": "pressure", "severity": severity,
-        "subject": {"tgid": 7, "start_ns": 1, "comm": "evil\n\"$(id)", "pool": "www", "cgroup": "/php"},
-        "summary": format!("finding {id}"),
-        "evidence": {
-            "form": "stalled",
-            "limit": {"kind": "host", "path": null, "bytes": 2, "headroom_bytes": 1},
-            "stall_share": 1.5, "some_avg10": null, "full_avg10": null,
-            "growers": [], "waiters": [], "largest": null
-        }
-    });
-    serde_json::from_value(json).unwrap()
+pub fn finding(id: u64, severity: Severity) -> Finding {
+    let text = include_str!("../../../tracer-user/src/outbox/finding.json");
+    let mut finding: Finding = serde_json::from_str(text).unwrap();
+    finding.subject =
+        finding.subject.map(|subject| Subject { comm: "evil\n\"$(id)".into(), ..subject });
+    Finding { id, severity, summary: format!("finding {id}"), ..finding }
 }

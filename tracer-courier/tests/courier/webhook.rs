@@ -3,6 +3,7 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use rampage::event::Severity;
 use rampage::settings::{Alerts, Span, Webhook, WebhookFormat};
 
 use crate::tracer::{Tracer, nobody};
@@ -129,7 +130,7 @@ fn the_least_severity_and_bad_settings() {
         hook("bad", "gopher://nowhere"),
         hook("critical", &good.url),
     ]));
-    let warning = crate::tracer::alert(1, "warning");
+    let warning = crate::tracer::alert(1, Severity::Warning);
     tracer.order(&rampage::outbox::protocol::Order::Tell(Box::new(warning)));
     tracer.tell(2..=2);
     tracer.wait("webhook:critical", |now| now.delivered == 1);

@@ -57,9 +57,7 @@ pub fn exit_code(error: &anyhow::Error) -> u8 {
 /// number as editors take it; all else is one line.
 pub fn lines(error: &anyhow::Error) -> Vec<String> {
     match error.downcast_ref() {
-        Some(SettingsError::Invalid { problems }) => {
-            problems.iter().map(ToString::to_string).collect()
-        }
+        Some(error @ SettingsError::Invalid { .. }) => error.lines(),
         _ => vec![format!("rampage: {}", one_line(error))],
     }
 }

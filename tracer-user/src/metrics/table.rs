@@ -57,7 +57,7 @@ table! {
     BUILD_INFO: Gauge "rampage_build_info" "" ["version", "kernel", "source"],
         "Always 1; the labels say which version of rampage runs on which kernel, and where its events come from (live or procfs)";
     READY: Gauge "rampage_ready" "" [],
-        "1 when everything is attached and the first look at all processes is done, else 0";
+        "1 when all processes were looked at, by kernel programs unless watch.source wants it otherwise, else 0";
 
     HOST_MEMORY: Gauge "rampage_host_memory" "bytes" [],
         "Memory of the host (MemTotal)";
@@ -198,6 +198,8 @@ table! {
     RECORDER_FAILING: Gauge "rampage_recorder_failing" "" [],
         "1 while the recorder cannot write, else 0";
 
+    COURIER_ENDS: Counter "rampage_courier_ends" "" [],
+        "Times that rampage-courier ended by itself, and was started again";
     ALERTS_DELIVERED: Counter "rampage_alerts_delivered" "" ["receiver"],
         "Alerts that the receiver took";
     ALERTS_RETRIED: Counter "rampage_alerts_retried" "" ["receiver"],

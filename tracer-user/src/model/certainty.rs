@@ -97,14 +97,16 @@ impl Certainty {
     }
 }
 
-/// None = samples of PHP, requests and counts of faults: nothing is judged by how many there are.
+/// None = samples of PHP, requests and counts of faults: nothing is judged by how many there are; and
+/// alerts, which are lost behind the judgement.
 fn affected(source: &str) -> Option<Affected> {
     let is_one_of = |starts: &[&str]| starts.iter().any(|start| source.starts_with(start));
     let of_stalls = ["ring:stall", "missed:memcg_", "missed:direct_"];
     let of_php = ["ring:request_", "ring:php_", "missed:request_", "php:", "map:suspects"];
     match source {
         _ if is_one_of(&of_stalls) => Some(Affected::Waiting),
-        "kernel:threads" => None,
+        "kernel:threads" | "alerts" => None,
+        _ if source.starts_with("alert:") => None,
         _ if is_one_of(&of_php) => None,
         _ => Some(Affected::Growth),
     }
@@ -123,6 +125,8 @@ mod tests {
         certainty.lost(10 * S, "map:procs", 2);
         certainty.lost(20 * S, "enrich:queue", 1);
         certainty.lost(20 * S, "ring:php_stack", 100);
+        certainty.lost(20 * S, "alerts", 100);
+        certainty.lost(20 * S, "alert:webhook:ops", 100);
         certainty.lost(20 * S, "ring:stall", 7);
         certainty.lost(20 * S, "missed:memcg_end", 3);
         assert_eq!(certainty.lost_since(0, Affected::Growth), 8);

@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 
 use crate::event::{Filters, Finding, FindingState, ProcessKey};
 use crate::model::Model;
-use crate::settings::Watch;
 use crate::sink::filter::Filter;
 
 /// Findings that are remembered as open at most.
@@ -22,15 +21,8 @@ pub struct Audience {
 
 impl Audience {
     /// Fails on a bad regular expression.
-    pub fn new(watch: &Watch) -> Result<Self, regex::Error> {
-        let some = |text: &String| (!text.is_empty()).then(|| text.clone());
-        let filter = Filter::new(&Filters {
-            comm: some(&watch.comm),
-            tgid: Vec::new(),
-            cgroup: some(&watch.cgroup),
-            php: watch.php,
-        })?;
-        Ok(Self { filter, open: BTreeSet::new() })
+    pub fn new(filters: &Filters) -> Result<Self, regex::Error> {
+        Ok(Self { filter: Filter::new(filters)?, open: BTreeSet::new() })
     }
 
     /// Takes over what was told under settings before.
@@ -67,10 +59,12 @@ mod tests {
     use super::*;
     use crate::event::Config;
     use crate::outbox::test::finding;
+    use crate::settings::{Settings, Watch};
 
     fn told(watch: &Watch, findings: &[Finding]) -> Vec<bool> {
         let model = Model::new(&Config::default());
-        let mut audience = Audience::new(watch).unwrap();
+        let settings = Settings { watch: watch.clone(), ..Settings::default() };
+        let mut audience = Audience::new(&settings.trace_config().filters).unwrap();
         findings.iter().map(|finding| audience.wants(&model, finding)).collect()
     }
 
@@ -93,10 +87,15 @@ mod tests {
         let findings = [about, other, over.clone(), over];
         assert_eq!(told(&watch, &findings), [true, false, true, false]);
         assert_eq!(told(&Watch::default(), &findings), [true; 4]);
+        // However it is written.
+        for cgroup in ["php/", "/sys/fs/cgroup/php", "//php"] {
+            let watch = Watch { cgroup: cgroup.into(), ..Watch::default() };
+            assert_eq!(told(&watch, &findings[..2]), [true, false], "{cgroup}");
+        }
     }
 
     #[test]
     fn nothing_but_a_regular_expression_is_taken() {
-        assert!(Audience::new(&Watch { comm: "(".into(), ..Watch::default() }).is_err());
+        assert!(Audience::new(&Filters { comm: Some("(".into()), ..Filters::default() }).is_err());
     }
 }

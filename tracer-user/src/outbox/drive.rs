@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::frame::Decoder;
 use super::protocol::Report;
+use super::spawn::SpawnError;
 use super::state::{DRAIN, Shared};
 use crate::run::Control;
 use crate::text;
@@ -81,13 +82,22 @@ pub async fn drive(shared: Arc<Shared>, run: Wake) {
 
 /// Serves one courier until it is gone.
 async fn serve(shared: &Shared, run: &Wake) -> anyhow::Result<()> {
-    let link = {
+    let start = {
         let mut state = shared.lock();
-        if state.running.is_none() {
-            state.start()?;
-        }
-        state.link()
+        state.running.is_none().then(|| state.start()).transpose()?
     };
+    if let Some(start) = start {
+        let started = shared.launcher.start(start).await.unwrap_or(Err(SpawnError::Nobody))?;
+        let mut state = shared.lock();
+        if state.over {
+            return Ok(());
+        }
+        state.started(started)?;
+        if state.renew {
+            state.hang_up();
+        }
+    }
+    let link = shared.lock().link();
     // Nothing there: it was hung up on before this began.
     let Some(link) = link.transpose()? else { return Ok(()) };
     let link = UnixStream::from_std(link).context("cannot watch the connection")?;

@@ -1,8 +1,7 @@
 //! The way out of the tracer: findings and metrics go to the courier, a process without privileges that
 //! talks to journal, network and commands, so that neither can reach or stop the pipeline.
 //!
-//! [`start`] binds the socket of the metrics, starts the courier, and spawns a task on the runtime of
-//! the run. The [`Outbox`] is a sink like any other; the [`Handle`] is for whoever runs it:
+//! [`start`] starts the courier, and spawns a task on the runtime of the run. The [`Outbox`] is a sink like any other; the [`Handle`] is for whoever runs it:
 //!
 //! ```no_run
 //! # use rampage::{metrics::Snapshot, outbox, pipeline::Pipeline, run, settings::Settings};
@@ -12,10 +11,11 @@
 //!     version: env!("CARGO_PKG_VERSION").into(),
 //!     boot_id: "5f9c…".into(),
 //! };
-//! // Before privileges are dropped, and inside of the runtime.
+//! let listener = outbox::listen::Listener::bind(&settings.metrics)?;
+//! // Inside of the runtime.
 //! let snapshot = |_: &rampage::model::Model| Snapshot::default();
 //! let (control, requests) = tokio::sync::mpsc::channel(8);
-//! let (mut outbox, handle) = outbox::start(identity, settings, None, snapshot, control)?;
+//! let (mut outbox, handle) = outbox::start(identity, settings, listener, None, snapshot, control).await?;
 //! let mut pipeline = Pipeline::new(vec![&mut outbox]);
 //! let options = run::RunOptions { control: Some(requests), ..run::RunOptions::default() };
 //! // … run::run(&mut source, &mut pipeline, options) …; once everything is attached:
@@ -30,8 +30,8 @@
 //!
 //! The snapshot is asked for with a pulse of the run, which a question brings on, ten times a second at
 //! most. It must not wait, and may use the handle. What the courier inherits (a filter of system calls, limits,
-//! the cgroup, oom_score_adj) is what the tracer has when it is started, or started again: a filter
-//! that is installed later has to leave fork, exec and socketpair to the tracer.
+//! the cgroup, oom_score_adj) is what the tracer has when it is started, or started again: the filter
+//! of the tracer leaves it fork, exec and socketpair.
 
 mod audience;
 mod drive;
@@ -115,17 +115,19 @@ pub struct Handle {
     shared: Arc<Shared>,
 }
 
-/// Binds, starts the courier (`program`; None = [`spawn::program`]) unless nobody is to be told of
-/// anything, and spawns the task that serves it. To be called inside of the runtime of the run.
-pub fn start(
+/// Starts the courier (`program`; None = [`spawn::program`]) unless nobody is to be told of anything, and
+/// spawns the task that serves it. `listener`: where it is to serve the metrics. To be called inside of the
+/// runtime of the run.
+pub async fn start(
     identity: Identity,
     settings: &Settings,
+    listener: Option<listen::Listener>,
     program: Option<PathBuf>,
     snapshot: impl FnMut(&Model) -> Snapshot + 'static,
     run: mpsc::Sender<Control>,
 ) -> Result<(Outbox, Handle), OutboxError> {
     let program = program.unwrap_or_else(spawn::program);
-    let shared = Arc::new(Shared::new(identity, settings, program)?);
+    let shared = Arc::new(Shared::new(identity, settings, listener, program).await?);
     tokio::spawn(drive::drive(Arc::clone(&shared), run));
     let outbox = Outbox { shared: Arc::clone(&shared), snapshot: Box::new(snapshot) };
     Ok((outbox, Handle { shared }))
@@ -174,11 +176,6 @@ impl Handle {
     /// How it is doing.
     pub fn status(&self) -> Status {
         self.shared.status()
-    }
-
-    /// What became of the alerts, each receiver once, since the tracer's start.
-    pub fn deliveries(&self) -> Vec<Delivery> {
-        self.shared.status().deliveries
     }
 }
 

@@ -15,7 +15,7 @@ use super::audience::Audience;
 use super::listen::Listener;
 use super::protocol::{Courier, Order, Tell};
 use super::queue::Outgoing;
-use super::spawn::{self, Running, SpawnError};
+use super::spawn::{Launcher, Running, SpawnError, Start};
 use super::totals::Totals;
 use super::{Identity, OutboxError, Status};
 use crate::event::Lost;
@@ -33,6 +33,8 @@ pub struct Shared {
     state: Mutex<State>,
     /// There is something for the task to do.
     pub wake: Notify,
+    /// Starts couriers.
+    pub launcher: Launcher,
 }
 
 /// What changes.
@@ -60,10 +62,11 @@ pub struct State {
 }
 
 impl Shared {
-    /// Binds and starts.
-    pub fn new(
+    /// Starts the courier, unless nobody is to be told.
+    pub async fn new(
         identity: Identity,
         settings: &Settings,
+        listener: Option<Listener>,
         program: PathBuf,
     ) -> Result<Self, OutboxError> {
         let mut state = State {
@@ -83,18 +86,24 @@ impl Shared {
                 alerts: settings.alerts.clone(),
                 metrics: settings.metrics.clone(),
             },
-            listener: Listener::bind(&settings.metrics)?,
-            audience: Audience::new(&settings.watch)?,
+            listener,
+            audience: Audience::new(&settings.trace_config().filters)?,
             ready: (false, "the tracer is starting".to_owned()),
             question: None,
             lost: 0,
             lost_news: 0,
         };
         state.out.settings(&Order::Configure(Box::new(state.courier.clone())))?;
+        let launcher = Launcher::new().map_err(SpawnError::Link)?;
         if state.courier.is_wanted() {
-            state.start()?;
+            // One that cannot be started for want of memory is started later; a missing one stops the start.
+            match launcher.start(state.start()?).await.unwrap_or(Err(SpawnError::Nobody)) {
+                Ok(started) => state.started(started)?,
+                Err(error) if error.is_passing() => tracing::warn!("{error}"),
+                Err(error) => return Err(error.into()),
+            }
         }
-        Ok(Self { state: Mutex::new(state), wake: Notify::new() })
+        Ok(Self { state: Mutex::new(state), wake: Notify::new(), launcher })
     }
 
     /// Not to be held while anything is waited for.
@@ -141,7 +150,7 @@ impl Shared {
     /// Changes the settings.
     pub fn configure(&self, settings: &Settings) -> Result<(), OutboxError> {
         let mut state = self.lock();
-        let mut audience = Audience::new(&settings.watch)?;
+        let mut audience = Audience::new(&settings.trace_config().filters)?;
         let old = &state.courier.metrics.listen;
         let moved = *old != settings.metrics.listen;
         let listener = if moved { Listener::bind(&settings.metrics)? } else { None };
@@ -217,9 +226,15 @@ impl State {
         self.courier.is_wanted()
     }
 
-    /// Starts a courier, which is sent the settings first.
-    pub fn start(&mut self) -> Result<(), OutboxError> {
-        let (running, link) = spawn::spawn(&self.program, self.listener.as_ref())?;
+    /// What is to be started now; it is as the settings want it.
+    pub fn start(&mut self) -> Result<Start, SpawnError> {
+        self.renew = false;
+        let listener = self.listener.as_ref().map(Listener::duplicate).transpose()?;
+        Ok(Start { program: self.program.clone(), listener })
+    }
+
+    /// A courier runs, and is sent the settings first.
+    pub fn started(&mut self, (running, link): (Running, UnixStream)) -> Result<(), OutboxError> {
         self.running = Some(running);
         self.link = Some(link);
         self.out.settings(&Order::Configure(Box::new(self.courier.clone())))?;

@@ -7,6 +7,9 @@ use super::protocol::Delivery;
 /// Receivers that are kept apart at most; the names come from the settings, by way of the courier.
 const MAX_RECEIVERS: usize = 256;
 
+/// Longest name: that of a setting, at most 64 bytes, and what kind it is.
+const MAX_NAME_BYTES: usize = 96;
+
 /// The endpoint turns clients away, which is no loss of an alert.
 const ENDPOINT: &str = "endpoint";
 
@@ -29,7 +32,9 @@ impl Totals {
         self.taken = alerts;
         for delivery in receivers {
             let known = self.now.get(&delivery.receiver);
-            if known.is_none() && self.now.len() >= MAX_RECEIVERS {
+            let is_too_much =
+                self.now.len() >= MAX_RECEIVERS || delivery.receiver.len() > MAX_NAME_BYTES;
+            if known.is_none() && is_too_much {
                 continue;
             }
             let before = known.map_or(0, |known| known.lost);
@@ -119,5 +124,8 @@ mod tests {
             totals.courier_gone(0);
         }
         assert_eq!(totals.deliveries().len(), MAX_RECEIVERS);
+        let mut totals = Totals::default();
+        totals.report(0, vec![delivery(&"x".repeat(60_000), 1, 1, 0)]);
+        assert_eq!((totals.deliveries().len(), totals.take_news()), (0, None));
     }
 }

@@ -29,7 +29,9 @@ pub fn keep_until_restart(running: &Settings, changed: &Settings) -> Settings {
     watch.usdt = old.usdt;
     watch.show_query = old.show_query;
     watch.show_client = old.show_client;
+    kept.recorder.enabled = running.recorder.enabled;
     kept.recorder.directory.clone_from(&running.recorder.directory);
+    kept.metrics.program_cost = running.metrics.program_cost;
     kept
 }
 
@@ -57,10 +59,12 @@ mod tests {
         new.watch.usdt = true;
         new.watch.show_query = true;
         new.watch.show_client = true;
+        new.recorder.enabled = !old.recorder.enabled;
         new.recorder.directory = "/srv".into();
+        new.metrics.program_cost = !old.metrics.program_cost;
         let all: Vec<_> =
             shape::all(shape::root()).filter(|key| key.restart).map(|key| key.path).collect();
-        assert_eq!(all.len(), 7);
+        assert_eq!(all.len(), 9);
         assert_eq!(needs_restart(&old, &new), all);
         assert_eq!(keep_until_restart(&old, &new), follows);
         assert_eq!(needs_restart(&old, &keep_until_restart(&old, &new)), [""; 0]);

@@ -141,6 +141,7 @@ pub struct PoolRule {
 #[serde(default, deny_unknown_fields)]
 pub struct Recorder {
     /// Whether a trace is kept.
+    #[schemars(extend("x-restart" = true))]
     pub enabled: bool,
     /// The state directory: segments, incidents, and the lock that keeps a second instance out.
     #[schemars(extend("x-restart" = true))]
@@ -194,6 +195,7 @@ pub struct Metrics {
     #[schemars(range(max = 500))]
     pub max_pools: u32,
     /// Measure what the kernel programs cost, one second in each minute.
+    #[schemars(extend("x-restart" = true))]
     pub program_cost: bool,
 }
 

@@ -11,8 +11,16 @@ use super::image::{INSIDE, Programs};
 
 /// How much slower an emulated CPU may be: all that tests wait for may take that much longer.
 const PATIENCE: u32 = 6;
-/// No single test may take longer in a guest, seconds.
-pub const TEST_SECONDS: u64 = 420;
+/// No single test may take longer in a guest, seconds, unless `$RAMPAGE_TEST_SECONDS` says otherwise.
+const TEST_SECONDS: u64 = 420;
+/// What tests read that are to go on for longer, and is handed on to the guest.
+const HANDED_ON: [&str; 1] = ["RAMPAGE_STORMS"];
+
+/// How long a test may take, seconds.
+pub fn test_seconds() -> u64 {
+    let said = std::env::var("RAMPAGE_TEST_SECONDS").ok().and_then(|text| text.parse().ok());
+    said.unwrap_or(TEST_SECONDS)
+}
 
 /// The order for one machine.
 #[derive(Debug, Serialize)]
@@ -79,7 +87,7 @@ impl Plan {
     /// For a guest.
     pub fn in_guest(run: &Run) -> Self {
         let inside = |below: &str| format!("{INSIDE}/{below}");
-        let environment = BTreeMap::from([
+        let mut environment = BTreeMap::from([
             ("PATH", "/usr/sbin:/usr/bin:/sbin:/bin".to_owned()),
             ("HOME", "/root".to_owned()),
             ("LANG", "C.UTF-8".to_owned()),
@@ -92,12 +100,15 @@ impl Plan {
             ("RAMPAGE_PATIENCE", PATIENCE.to_string()),
             ("RAMPAGE_QUIET_SECONDS", "20".to_owned()),
         ]);
+        let handed_on =
+            HANDED_ON.iter().filter_map(|name| Some((*name, std::env::var(name).ok()?)));
+        environment.extend(handed_on);
         Self {
             cgroup: run.guest.cgroup,
             swap: run.guest.swap_mib > 0,
             hide_btf: run.guest.hide_btf,
             record: run.record,
-            test_seconds: TEST_SECONDS,
+            test_seconds: test_seconds(),
             environment,
             tests: run
                 .tests
@@ -118,7 +129,7 @@ impl Plan {
             swap: false,
             hide_btf: false,
             record: false,
-            test_seconds: TEST_SECONDS,
+            test_seconds: test_seconds(),
             environment: BTreeMap::from([("RAMPAGE_BIN", rampage.display().to_string())]),
             tests: tests.iter().map(|name| step(name, path)).collect(),
         }

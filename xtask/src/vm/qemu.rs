@@ -13,11 +13,14 @@ use anyhow::{Context, bail};
 
 use super::catalog::Run;
 use super::image::{DISK_ID, INSIDE};
-use super::plan::{Said, TEST_SECONDS};
+use super::plan::{self, Said};
 use crate::exec::{Output, exec, line};
 
 /// A guest says something at least that often: a test that hangs is ended, and reported, inside.
-const SILENCE: Duration = Duration::from_secs(TEST_SECONDS + 60);
+fn silence() -> Duration {
+    Duration::from_secs(plan::test_seconds() + 60)
+}
+
 /// Lines of the console that are shown of a guest that died.
 const LAST_LINES: usize = 40;
 /// Room for what a guest hands back, MiB.
@@ -148,7 +151,7 @@ fn listen(
     let mut running = String::from("its start");
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        match lines.recv_timeout(left.min(SILENCE)) {
+        match lines.recv_timeout(left.min(silence())) {
             Ok(said) => match serde_json::from_str(&said) {
                 Ok(Said::Finished {}) => finished = true,
                 Ok(Said::Broken(why)) => bail!("the guest could not be set up: {why}"),
@@ -160,11 +163,11 @@ fn listen(
                 }
                 Err(_) => writeln!(console, "{said}").context("writing the console's log")?,
             },
-            Err(RecvTimeoutError::Timeout) if left <= SILENCE => {
+            Err(RecvTimeoutError::Timeout) if left <= silence() => {
                 bail!("the guest took more than {} s, and was in {running}", limit.as_secs())
             }
             Err(RecvTimeoutError::Timeout) => {
-                bail!("the guest was silent for {} s in {running}", SILENCE.as_secs())
+                bail!("the guest was silent for {} s in {running}", silence().as_secs())
             }
             Err(RecvTimeoutError::Disconnected) => break,
         }

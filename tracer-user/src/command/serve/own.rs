@@ -22,7 +22,7 @@ pub struct Own {
     pub recorder: Option<RecorderHandle>,
     /// Settings, and how they were changed.
     pub in_force: Rc<InForce>,
-    /// Whether the first look at all processes is done.
+    /// Whether the first look at all processes is done, and nothing is lacking.
     pub ready: Rc<Cell<bool>>,
     /// What the kernel programs cost; None = there are none.
     pub costs: Option<Rc<RefCell<Costs>>>,
@@ -37,7 +37,9 @@ impl Own {
     pub fn snapshot(&self, model: &Model) -> Snapshot {
         let settings = self.in_force.settings();
         let outbox = self.outbox.borrow();
-        let status = outbox.as_ref().map(Handle::status).unwrap_or_default();
+        let status = outbox.as_ref().map(Handle::status);
+        let courier_ends = status.as_ref().map(|status| status.courier_deaths);
+        let status = status.unwrap_or_default();
         let tracer = Usage::of_self().ok().map(|usage| ("tracer", usage));
         let courier = status.courier_tgid.and_then(|tgid| Usage::of(tgid).ok());
         let extra = Extra {
@@ -49,6 +51,7 @@ impl Own {
                 .as_ref()
                 .map_or_else(Vec::new, |costs| costs.borrow().latest().to_vec()),
             recorder: self.recorder.as_ref().map(RecorderHandle::totals),
+            courier_ends,
             deliveries: status.deliveries,
             settings_ok: Some(self.in_force.is_current()),
         };
@@ -56,13 +59,8 @@ impl Own {
     }
 }
 
-/// Measures what the kernel programs cost, one second in each minute, while the settings want it.
-pub struct Weighing {
-    /// Of the programs.
-    pub costs: Rc<RefCell<Costs>>,
-    /// Whether they want it.
-    pub in_force: Rc<InForce>,
-}
+/// Measures what the kernel programs cost.
+pub struct Weighing(pub Rc<RefCell<Costs>>);
 
 impl Sink for Weighing {
     fn event(&mut self, _: &Model, _: &crate::event::Stamped) -> Result<(), SinkError> {
@@ -70,12 +68,7 @@ impl Sink for Weighing {
     }
 
     fn pulse(&mut self, _: &Model) -> Result<(), SinkError> {
-        let mut costs = self.costs.borrow_mut();
-        if self.in_force.settings().metrics.program_cost {
-            costs.step(Instant::now());
-        } else {
-            costs.pause();
-        }
+        self.0.borrow_mut().step(Instant::now());
         Ok(())
     }
 }

@@ -5,8 +5,7 @@ use std::cell::{Cell, Ref, RefCell};
 use std::path::PathBuf;
 use std::rc::Rc;
 
-use anyhow::Context as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::task::spawn_blocking;
 
 use super::heartbeat::Systemd;
@@ -87,10 +86,10 @@ fn warn(loaded: &Loaded) {
 /// has changed nothing.
 pub async fn on_hangup(
     in_force: Rc<InForce>,
+    mut hangup: Signal,
     systemd: Systemd,
     apply: impl AsyncFn(&Settings) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let mut hangup = signal(SignalKind::hangup()).context("cannot catch SIGHUP")?;
+) {
     while hangup.recv().await.is_some() {
         systemd.reloading(true);
         let file = in_force.file.clone();
@@ -108,5 +107,4 @@ pub async fn on_hangup(
         }
         systemd.reloading(false);
     }
-    Ok(())
 }

@@ -1,27 +1,29 @@
 //! Rules of the settings for PHP pools that match none: said once, when there was time to see them all.
 
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::reload::InForce;
 use crate::event::Stamped;
 use crate::model::Model;
 use crate::sink::{Sink, SinkError};
 
-/// Seconds after the start or a change of the settings.
-const PATIENCE: u32 = 60;
+/// After the start or a change of the settings.
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Looks at the pools that are known.
 #[derive(Debug)]
 pub struct Unmatched {
     in_force: Rc<InForce>,
     generation: u64,
-    pulses: u32,
+    /// When it is time to say so; None = it was said.
+    due: Option<Instant>,
 }
 
 impl Unmatched {
     /// For these settings.
     pub fn new(in_force: Rc<InForce>) -> Self {
-        Self { generation: in_force.generation(), in_force, pulses: 0 }
+        Self { generation: in_force.generation(), in_force, due: Some(Instant::now() + PATIENCE) }
     }
 }
 
@@ -33,13 +35,9 @@ impl Sink for Unmatched {
     fn pulse(&mut self, model: &Model) -> Result<(), SinkError> {
         let generation = self.in_force.generation();
         if std::mem::replace(&mut self.generation, generation) != generation {
-            self.pulses = 0;
+            self.due = Some(Instant::now() + PATIENCE);
         }
-        if self.pulses > PATIENCE {
-            return Ok(());
-        }
-        self.pulses += 1;
-        if self.pulses > PATIENCE {
+        if self.due.take_if(|due| Instant::now() >= *due).is_some() {
             let loaded = self.in_force.loaded();
             for warning in loaded.unmatched_pools(model.pools().map(|pool| &**pool.name)) {
                 tracing::warn!("{warning}");

@@ -8,7 +8,7 @@ use crate::sink::recorder::Totals;
 /// What others know. What is left empty has no series.
 #[derive(Clone, Debug, Default)]
 pub struct Extra {
-    /// Everything is attached and the first look at all processes is done.
+    /// The first look at all processes is done, and the source is the one that is wanted.
     pub ready: bool,
     /// What rampage's own processes use: `tracer`, `courier`.
     pub usage: Vec<(&'static str, Usage)>,
@@ -16,8 +16,10 @@ pub struct Extra {
     pub bpf_map_bytes: Option<u64>,
     /// What the kernel programs cost when it was last measured.
     pub programs: Vec<ProgramCost>,
-    /// The recorder; None = it is off.
+    /// The recorder, also one that could not begin; None = it is off.
     pub recorder: Option<Totals>,
+    /// Times that the courier ended by itself; None = there is no way out.
+    pub courier_ends: Option<u64>,
     /// What became of alerts, each receiver once.
     pub deliveries: Vec<Delivery>,
     /// Whether the settings could be read at the last attempt; None = there is no file.

@@ -43,6 +43,7 @@ pub(super) fn families(
     if let Some(totals) = &extra.recorder {
         recorder(totals, counts.wall_offset_ns.saturating_add_unsigned(now_ns), &mut families);
     }
+    families.one_if(&table::COURIER_ENDS, extra.courier_ends.map(|ends| ends as f64));
     deliveries(&extra.deliveries, &mut families);
     families.one_if(&table::SETTINGS_OK, extra.settings_ok.map(flag));
     families.into_inner()

@@ -28,6 +28,7 @@ fn extra() -> Extra {
             run_ns: 1000,
             over_s: 1.0,
         }],
+        courier_ends: Some(2),
         recorder: Some(Totals { events: 5, ..Totals::default() }),
         deliveries: vec![
             Delivery { receiver: "webhook:a\n".into(), lost: 3, ..Delivery::default() },

@@ -37,6 +37,11 @@ pub enum RecorderError {
         shown(path)
     )]
     Writable { path: PathBuf, mode: u32 },
+    #[error(
+        "another rampage (process {pid}) works in {}; stop it, or set recorder.directory to another folder",
+        shown(directory)
+    )]
+    Taken { pid: String, directory: PathBuf },
     #[error("the recorder cannot begin: {0}")]
     Start(#[source] io::Error),
 }
@@ -61,6 +66,11 @@ impl Directory {
         let directory = Self { root: root.to_owned(), user, group };
         directory.make()?;
         Ok(directory)
+    }
+
+    /// The directory itself.
+    pub fn root(&self) -> &Path {
+        &self.root
     }
 
     /// Where segments are.

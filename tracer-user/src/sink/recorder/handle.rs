@@ -8,7 +8,7 @@ use crate::settings;
 /// Totals since the start, and how it is now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Events on their way to the disk, without state that is written anew.
+    /// Events written, without state that is written anew.
     pub events: u64,
     /// Bytes written, packed.
     pub bytes: u64,
@@ -90,6 +90,13 @@ impl Shared {
 pub struct RecorderHandle(pub(super) Arc<Shared>);
 
 impl RecorderHandle {
+    /// Of a recorder that could not begin.
+    pub fn failed(settings: &settings::Recorder, reason: String) -> Self {
+        let shared = Shared::new(settings);
+        shared.set_failing(Some(reason));
+        Self(Arc::new(shared))
+    }
+
     /// Puts other settings in force; another `directory` only at the next start.
     pub fn apply(&self, settings: &settings::Recorder) {
         let mut current = lock(&self.0.settings);

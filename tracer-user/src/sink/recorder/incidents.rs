@@ -18,6 +18,8 @@ use crate::trace::segment;
 
 /// An incident that goes on longer than this is followed by another one, ns.
 const LONGEST_NS: u64 = 30 * 60 * 1_000_000_000;
+/// Lines of the findings, in the folder.
+const FINDINGS: &str = "findings.jsonl";
 /// Folders that are looked at.
 const MOST_FOLDERS: usize = 10_000;
 
@@ -50,6 +52,8 @@ struct Kept {
     number: u64,
     path: PathBuf,
     bytes: u64,
+    /// Its last segment was still written to.
+    grows: bool,
 }
 
 /// The one that goes on.
@@ -59,7 +63,10 @@ struct Open {
     told: Incident,
     number: u64,
     bytes: u64,
+    /// Something is not on the disk yet …
     is_changed: bool,
+    /// … and is to be there at once.
+    is_pressing: bool,
 }
 
 /// When something was said.
@@ -85,7 +92,9 @@ impl Incidents {
         let folders = fs::read_dir(directory.incidents()).into_iter().flatten();
         for entry in folders.take(MOST_FOLDERS).flatten() {
             let path = entry.path();
-            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            // Folders that others made are nobody's to remove.
+            let is_ours = [FILE, FINDINGS].iter().any(|name| path.join(name).is_file());
+            if !is_ours || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
             if let Ok(told) = Incident::read(&path)
@@ -96,7 +105,8 @@ impl Incidents {
                     tracing::warn!("cannot close the incident {}: {error}", path.display());
                 }
             }
-            kept.push(Kept { number: first_number(&path), bytes: bytes_of(&path), path });
+            let bytes = bytes_of(&path);
+            kept.push(Kept { number: first_number(&path), bytes, path, grows: false });
         }
         Self { directory, kept, open: None, is_failing: false }
     }
@@ -160,6 +170,12 @@ impl Incidents {
 
     /// A new segment has begun: it belongs to the incident that is under way.
     pub fn link(&mut self, segment: &Path, settings: &settings::Recorder) {
+        // What was linked before has its last size now.
+        for kept in self.kept.iter_mut().filter(|kept| kept.grows) {
+            kept.grows = false;
+            kept.bytes = bytes_of(&kept.path);
+        }
+        self.limit(settings);
         let Some(open) = &mut self.open else { return };
         let grown = bytes_of(&open.path);
         if grown > settings.max_incidents_size.get() {
@@ -171,13 +187,20 @@ impl Incidents {
             open.problem(&format!("its folder could not be synced: {error}"));
         }
         open.is_changed = true;
-        self.tell_open();
+        self.settle(true);
         self.limit(settings);
     }
 
-    /// Writes down what is new of the incident that is under way.
-    pub fn tell_open(&mut self) {
+    /// Brings what is new of the incident that is under way to the disk: what is pressing, or `all`.
+    pub fn settle(&mut self, all: bool) {
         let Some(open) = self.open.as_mut().filter(|open| open.is_changed) else { return };
+        if !all && !open.is_pressing {
+            return;
+        }
+        open.is_pressing = false;
+        if let Err(error) = open.findings.sync_data() {
+            open.problem(&format!("{FINDINGS} may lack findings: {error}"));
+        }
         match tell(&self.directory, &open.path, &open.told) {
             Ok(()) => open.is_changed = false,
             Err(error) => open.problem(&format!("{FILE} could not be written: {error}")),
@@ -206,7 +229,7 @@ impl Incidents {
         segments: &Segments,
         settings: &settings::Recorder,
     ) -> io::Result<Open> {
-        let findings = self.directory.make_file(&path.join("findings.jsonl"))?;
+        let findings = self.directory.make_file(&path.join(FINDINGS))?;
         let start = time_text(at.wall_ns);
         let told = Incident {
             end: start.clone(),
@@ -216,7 +239,8 @@ impl Incidents {
             ..Incident::default()
         };
         let path = path.to_owned();
-        let mut open = Open { path, findings, told, number: 0, bytes: 0, is_changed: true };
+        let mut open =
+            Open { path, findings, told, number: 0, bytes: 0, is_changed: true, is_pressing: true };
         let before_ns = settings.incident_before.as_nanos();
         for segment in &segments.before(at.t_ns, at.wall_ns, before_ns) {
             open.link(segment);
@@ -267,15 +291,14 @@ impl Incidents {
                 let is_verdict = said.kind.as_deref() == Some("oom_verdict");
                 told.summarise(severity, is_verdict, &said.summary);
             }
-            let written = open.findings.write_all(line).and_then(|()| open.findings.sync_data());
-            if let Err(error) = written {
-                open.problem(&format!("findings.jsonl lacks a finding: {error}"));
+            if let Err(error) = open.findings.write_all(line) {
+                open.problem(&format!("{FINDINGS} lacks a finding: {error}"));
             }
         } else {
             told.kills += 1;
         }
         open.is_changed = true;
-        self.tell_open();
+        open.is_pressing |= is_critical;
     }
 
     fn keep_facts(&mut self, header: &[u8], wall_ns: i64) {
@@ -293,15 +316,15 @@ impl Incidents {
             open.told.state = state;
             open.is_changed = true;
         }
-        self.tell_open();
+        self.settle(true);
         if let Some(open) = self.open.take() {
             let bytes = bytes_of(&open.path);
-            self.kept.push(Kept { number: open.number, path: open.path, bytes });
+            self.kept.push(Kept { number: open.number, path: open.path, bytes, grows: true });
         }
     }
 
     /// Removes the oldest that are too many or too large; never the one under way.
-    fn limit(&mut self, settings: &settings::Recorder) {
+    pub fn limit(&mut self, settings: &settings::Recorder) {
         if let Some(open) = &mut self.open {
             open.bytes = bytes_of(&open.path);
         }

@@ -16,6 +16,7 @@ mod facts;
 mod handle;
 pub mod incident;
 mod incidents;
+mod instance;
 mod previous;
 mod ring;
 mod segments;
@@ -31,6 +32,7 @@ use std::time::{Duration, Instant};
 pub use self::directory::{RecorderError, join_group};
 pub use self::handle::{RecorderHandle, Totals};
 pub(crate) use self::incidents::bytes_of;
+pub use self::instance::Instance;
 pub use self::previous::Previous;
 
 use self::directory::Directory;
@@ -53,8 +55,10 @@ use crate::trace::segment;
 const BLOCK_BYTES: usize = 128 << 10;
 /// Parts of a segment: a block is at most one eighth.
 const PARTS: u64 = 8;
-/// After a loss the state is written anew when so much of the ring is free.
+/// A segment is begun, with the state, when so much of the ring is free.
 const FREE_BYTES: usize = RING_BYTES / 2;
+/// State is left out, and counted, rather than that it leaves no more of the ring to what happens.
+const STATE_FREE_BYTES: usize = RING_BYTES * 3 / 8;
 /// At the end of the run the writer is waited for no longer than this.
 const CLOSE: Duration = Duration::from_secs(5);
 const CLOSE_STEP: Duration = Duration::from_millis(5);
@@ -120,6 +124,7 @@ impl Recorder {
             segments: Segments::open(directory.clone(), found),
             incidents: Incidents::open(directory.clone()),
             directory,
+            instance: None,
             records,
             shared: Arc::clone(&shared),
             settings: settings.clone(),
@@ -209,10 +214,7 @@ impl Recorder {
         self.block.done();
         let events = u64::from(std::mem::take(&mut self.block_events));
         match pushed {
-            Some(bytes) => {
-                self.segment.bytes += bytes;
-                self.shared.events.fetch_add(events, Relaxed);
-            }
+            Some(bytes) => self.segment.bytes += bytes,
             None => {
                 self.is_behind = true;
                 self.lose(events);
@@ -284,7 +286,8 @@ impl Recorder {
         let room = segment_limit(&self.settings) / 2;
         let mut left_out = 0;
         for event in snapshot::events(model) {
-            if self.is_behind || self.segment.bytes + self.block.len() as u64 > room {
+            let is_large = self.segment.bytes + self.block.len() as u64 > room;
+            if self.is_behind || is_large || self.ring.free_bytes() < STATE_FREE_BYTES {
                 left_out += 1;
                 continue;
             }
@@ -307,7 +310,6 @@ impl Recorder {
             self.limit_block();
         }
         let dropped = self.shared.dropped.swap(0, Relaxed);
-        self.shared.events.fetch_sub(dropped, Relaxed);
         self.lose(dropped);
         if !self.segment.is_begun {
             return;
@@ -319,7 +321,7 @@ impl Recorder {
             if self.ring.free_bytes() >= FREE_BYTES {
                 self.begin(model, false);
             }
-        } else if is_moved || self.is_full() {
+        } else if (is_moved || self.is_full()) && self.ring.free_bytes() >= FREE_BYTES {
             self.begin(model, true);
         }
     }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::directory::{Directory, RecorderError};
 use super::handle::Shared;
 use super::incidents::{Incidents, Moment};
+use super::instance::Instance;
 use super::ring::{Head, Kind, Receiver};
 use super::segments::{Interference, Segments};
 use crate::enrich::clock;
@@ -29,6 +30,8 @@ const LAST_ATTEMPTS: Duration = Duration::from_secs(3);
 /// The thread's own state.
 pub(super) struct Writer {
     pub directory: Directory,
+    /// The lock of a directory that was made anew; the first one is held by who opened it.
+    pub instance: Option<Instance>,
     pub records: Receiver,
     pub segments: Segments,
     pub incidents: Incidents,
@@ -63,6 +66,7 @@ impl Writer {
 
     fn run(mut self) {
         let mut ending: Option<Instant> = None;
+        self.incidents.limit(&self.settings);
         self.show_totals();
         loop {
             // Looked at first: what is in the ring by then is written before the end.
@@ -72,11 +76,14 @@ impl Writer {
                 if let Some((t_ns, wall_ns)) = self.segments.last() {
                     self.segments.retain(&self.settings, t_ns, wall_ns);
                 }
+                self.incidents.limit(&self.settings);
             }
             let is_drained = self.drain();
-            if self.is_urgent || (self.segments.is_dirty() && self.until_sync().is_zero()) {
+            let is_due = self.segments.is_dirty() && self.until_sync().is_zero();
+            if self.is_urgent || is_due {
                 self.sync();
             }
+            self.incidents.settle(is_due);
             self.show_totals();
             if is_ending {
                 let since = *ending.get_or_insert_with(Instant::now);
@@ -161,9 +168,16 @@ impl Writer {
         }
         match self.directory.make() {
             Ok(false) => {}
-            Ok(true) => tracing::warn!(
-                "the recorder's directory was removed and is made anew; what was recorded is gone"
-            ),
+            Ok(true) => {
+                tracing::warn!(
+                    "the recorder's directory was removed and is made anew; what was recorded is gone"
+                );
+                // The lock is gone, too; without it somebody else could begin here.
+                match Instance::claim_in(&self.directory) {
+                    Ok(instance) => self.instance = Some(instance),
+                    Err(error) => return self.fail(&io::Error::other(error)),
+                }
+            }
             Err(RecorderError::Io { source, .. }) => return self.fail(&source),
             Err(error) => return self.fail(&io::Error::other(error)),
         }
@@ -251,6 +265,7 @@ fn block(
         Ok(true) => {
             let bytes = payload.iter().map(|part| part.len() as u64).sum();
             shared.bytes.fetch_add(bytes, Relaxed);
+            shared.events.fetch_add(u64::from(head.events), Relaxed);
             works_again(shared, failed);
         }
         Ok(false) => {

@@ -113,16 +113,17 @@ impl LiveSource {
         })?;
         let mut header = host::header(&options.config, "live");
         header.hooks.clone_from(&kernel.hooks);
-        let mut requests = None;
-        if options.usdt {
-            let (started, hook) = Requests::start(kernel.request_programs());
-            requests = started;
-            header.hooks.push(hook);
-        }
+        let programs = options.usdt.then(|| kernel.request_programs());
         protect();
         // Before there are threads: each has capabilities of its own.
         if options.confine {
             confine::give_away();
+        }
+        let mut requests = None;
+        if let Some(programs) = programs {
+            let (started, hook) = Requests::start(programs);
+            requests = started;
+            header.hooks.push(hook);
         }
         let no_thread = |error: io::Error| Unsupported {
             reason: format!("cannot start a thread: {error}"),

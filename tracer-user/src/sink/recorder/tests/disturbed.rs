@@ -146,25 +146,23 @@ fn a_segment_that_is_cut_or_written_to_is_given_up() {
 }
 
 #[test]
-fn a_segment_that_is_removed_is_followed_by_a_new_one() {
-    let mut run = Run::new(|_| {});
-    run.pass(2);
-    fs::remove_file(run.current()).unwrap();
-    run.pass(4);
-    run.gone = 20;
-    let all = run.end(&[]);
-    assert!((10..=33).contains(&all.lost()["recorder"]), "{:?}", all.lost());
-}
-
-#[test]
-fn a_directory_that_is_removed_is_made_anew() {
-    let mut run = Run::new(|_| {});
-    run.pass(2);
-    fs::remove_dir_all(run.state()).unwrap();
-    run.pass(4);
-    run.gone = 20;
-    let all = run.end(&[]);
-    assert!((10..=33).contains(&all.lost()["recorder"]), "{:?}", all.lost());
+fn what_is_removed_is_made_anew() {
+    for is_whole in [false, true] {
+        let mut run = Run::new(|_| {});
+        run.pass(2);
+        match is_whole {
+            false => fs::remove_file(run.current()).unwrap(),
+            true => fs::remove_dir_all(run.state()).unwrap(),
+        }
+        run.pass(4);
+        // Of the directory that was made anew the recorder has the lock.
+        let is_taken = matches!(Instance::claim(&run.state()), Err(RecorderError::Taken { .. }));
+        assert_eq!(is_taken, is_whole);
+        // Twenty were in it.
+        run.gone = 20;
+        let all = run.end(&[]);
+        assert!((10..=33).contains(&all.lost()["recorder"]), "{:?}", all.lost());
+    }
 }
 
 #[test]

@@ -136,6 +136,36 @@ fn incidents_are_bounded_and_the_oldest_goes_first() {
 }
 
 #[test]
+fn what_an_administrator_put_aside_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings::Recorder { max_incidents: 1, ..settings(folder.path()) };
+    record(&settings, &story());
+    let aside = folder.path().join("incidents/archive");
+    fs::create_dir(&aside).unwrap();
+    let kept = incidents_of(folder.path()).into_iter().find(|path| *path != aside).unwrap();
+    fs::rename(&kept, aside.join("that-night")).unwrap();
+    for _ in 0..2 {
+        record(&settings, &story());
+    }
+    assert!(aside.join("that-night").join(incident::FILE).is_file());
+    assert_eq!(incidents_of(folder.path()).len(), 2, "the archive and the newest");
+}
+
+#[test]
+fn a_smaller_number_holds_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let settings = settings(folder.path());
+    for _ in 0..3 {
+        record(&settings, &story());
+    }
+    assert!(incidents_of(folder.path()).len() > 2);
+    let recorder = Recorder::open(&settings).unwrap();
+    recorder.handle().apply(&settings::Recorder { max_incidents: 2, ..settings });
+    recorder.wake();
+    wait("the others to go", || incidents_of(folder.path()).len() == 2);
+}
+
+#[test]
 fn a_recorder_that_was_killed_tells_so_at_the_next_start() {
     let folder = tempfile::tempdir().unwrap();
     let settings = settings(folder.path());

@@ -1,12 +1,12 @@
 //! The state directory belongs to one instance at a time: who is there says so with a lock on a file in
 //! it, which ends with the process, however that ends.
 
-use std::fs::{DirBuilder, File, OpenOptions, TryLockError};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
 
-use crate::text::printable;
+use super::directory::{Directory, RecorderError};
 
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
@@ -14,51 +14,29 @@ pub struct Instance {
     _lock: File,
 }
 
-/// Why the state directory cannot be had.
-#[derive(Debug, thiserror::Error)]
-pub enum InstanceError {
-    /// Somebody else is there.
-    #[error(
-        "another rampage (process {pid}) works in {}; stop it, or set recorder.directory to another folder",
-        printable(&directory.to_string_lossy())
-    )]
-    Taken {
-        /// Of the other one, as it says; `unknown` when it does not.
-        pid: String,
-        /// Whose it is.
-        directory: PathBuf,
-    },
-    /// The directory cannot be made, or the lock cannot be opened.
-    #[error("cannot use {}: {source}", printable(&path.to_string_lossy()))]
-    Unusable {
-        /// What was tried.
-        path: PathBuf,
-        /// The system's reason.
-        source: io::Error,
-    },
-}
-
 impl Instance {
     /// Makes the directory where it is missing, and locks it.
-    pub fn claim(directory: &Path) -> Result<Self, InstanceError> {
-        let unusable =
-            |path: &Path, source| InstanceError::Unusable { path: path.to_owned(), source };
-        let made = DirBuilder::new().recursive(true).mode(0o750).create(directory);
-        made.map_err(|source| unusable(directory, source))?;
-        let path = directory.join("lock");
-        let mut options = OpenOptions::new();
-        options.read(true).write(true).create(true).truncate(false).mode(0o640);
-        options.custom_flags(libc::O_NOFOLLOW);
-        let mut lock = options.open(&path).map_err(|source| unusable(&path, source))?;
+    pub fn claim(directory: &Path) -> Result<Self, RecorderError> {
+        Self::claim_in(&Directory::open(directory)?)
+    }
+
+    pub(super) fn claim_in(directory: &Directory) -> Result<Self, RecorderError> {
+        let path = directory.root().join("lock");
+        let unusable = |source| RecorderError::Io { action: "lock", path: path.clone(), source };
+        let mut lock = match directory.make_file(&path) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => open(&path),
+            made => made,
+        }
+        .map_err(unusable)?;
         match lock.try_lock() {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
-                return Err(InstanceError::Taken {
-                    pid: said_pid(&lock),
-                    directory: directory.to_owned(),
+                return Err(RecorderError::Taken {
+                    pid: said_pid(&path),
+                    directory: directory.root().to_owned(),
                 });
             }
-            Err(TryLockError::Error(source)) => return Err(unusable(&path, source)),
+            Err(TryLockError::Error(source)) => return Err(unusable(source)),
         }
         let said = lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id()));
         if let Err(error) = said {
@@ -69,10 +47,14 @@ impl Instance {
     }
 }
 
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)
+}
+
 /// What the holder of the lock wrote.
-fn said_pid(lock: &File) -> String {
+fn said_pid(path: &Path) -> String {
     let mut text = String::new();
-    let read = lock.take(16).read_to_string(&mut text);
+    let read = File::open(path).and_then(|lock| lock.take(16).read_to_string(&mut text));
     let pid = text.trim();
     match read {
         Ok(_) if !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()) => pid.to_owned(),
@@ -104,7 +86,7 @@ mod tests {
         fs::write(&precious, "kept").unwrap();
         symlink(&precious, folder.path().join("lock")).unwrap();
         let error = Instance::claim(folder.path()).unwrap_err();
-        assert!(matches!(error, InstanceError::Unusable { .. }), "{error}");
+        assert!(matches!(error, RecorderError::Io { .. }), "{error}");
         assert_eq!(fs::read_to_string(precious).unwrap(), "kept");
     }
 
