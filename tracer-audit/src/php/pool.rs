@@ -77,7 +77,7 @@ pub struct Pool {
     pub memory: Memory,
     /// Socket or port; None where the file does not say.
     pub listen: Option<Set<String>>,
-    /// listen.backlog.
+    /// listen.backlog; negative is the kernel's net.core.somaxconn.
     pub backlog: Set<i32>,
     /// The text of the lines above, by place.
     pub lines: BTreeMap<Origin, String>,
@@ -124,7 +124,7 @@ impl Pool {
             terminate_timeout_s: number("request_terminate_timeout"),
             memory,
             listen: raw.text("listen"),
-            backlog: raw.number("listen.backlog").unwrap_or(Set::default_of(511)),
+            backlog: raw.number("listen.backlog").unwrap_or(Set::default_of(-1)),
             lines,
             running: Vec::new(),
         }

@@ -81,7 +81,7 @@ pub fn check(conf: &Conf, root: &Root, prefix: &Path, path: &Path) -> Vec<Failed
     let mut failed = Vec::new();
     let whole = || Origin::whole(path);
     let bounds = [
-        ("log_limit", 1024, i32::MAX, "at least 1024"),
+        ("log_limit", 512, i32::MAX, "at least 512"),
         ("process.max", 0, i32::MAX, "not negative"),
         ("process.priority", -19, 20, "from -19 to 20"),
     ];

@@ -186,15 +186,15 @@ pub fn value(kind: Kind, text: &str, pool: Option<&str>) -> Result<Value, ValueE
     }
 }
 
-/// A flag is `1` or nothing by the time php-fpm sees it.
+/// A flag that stands there without quotes is `1` or nothing by the time php-fpm sees it.
 ///
 /// # Errors
 ///
-/// Any other text.
+/// Any other text, words in capitals too.
 pub fn flag(text: &str) -> Result<bool, ValueError> {
     match text {
-        "1" => Ok(true),
-        "" => Ok(false),
+        "1" | "yes" | "true" | "on" => Ok(true),
+        "" | "0" | "no" | "false" | "off" | "none" => Ok(false),
         _ => Err(ValueError::Flag),
     }
 }

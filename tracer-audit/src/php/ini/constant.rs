@@ -1,7 +1,13 @@
 //! The constants that exist while php.ini is read, as far as they stand in configurations.
 
-/// What PHP writes for the constant `name`, which is told apart by case; None where it is none.
+/// What PHP writes for the constant `name`, None where it is none.
 pub fn value(name: &str) -> Option<&'static str> {
+    // These three are one in any case.
+    for (word, value) in [("true", "1"), ("false", ""), ("null", "")] {
+        if name.eq_ignore_ascii_case(word) {
+            return Some(value);
+        }
+    }
     Some(match name {
         "E_ERROR" => "1",
         "E_WARNING" => "2",

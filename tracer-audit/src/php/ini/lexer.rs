@@ -136,6 +136,19 @@ impl<'a> Lexer<'a> {
         len + self.newline(at + len)
     }
 
+    /// The line's end or comment of `len` bytes at `at`. A comment in a last line that does not end is the
+    /// text's end.
+    fn end_of_line(&mut self, at: usize, len: usize) -> Token {
+        let comment = self.byte(at) == Some(b';');
+        self.at = at + len;
+        if comment && self.at == self.text.len() && !matches!(self.text.last(), Some(b'\r' | b'\n'))
+        {
+            Token::End
+        } else {
+            Token::EndOfLine
+        }
+    }
+
     fn initial(&mut self) -> Token {
         let Some(first) = self.byte(self.at) else {
             return Token::End;
@@ -156,8 +169,7 @@ impl<'a> Lexer<'a> {
         }
         let end = self.newline(behind).max(self.comment(behind));
         if end > 0 {
-            self.at = behind + end;
-            return Token::EndOfLine;
+            return self.end_of_line(behind, end);
         }
         if self.byte(behind) == Some(b'=') {
             self.at = behind + 1 + self.run(behind + 1, is_blank);
@@ -209,9 +221,8 @@ impl<'a> Lexer<'a> {
         let behind = self.at + blanks;
         let end = self.newline(behind).max(self.comment(behind));
         if end > 0 {
-            self.at = behind + end;
             self.become_state(State::Initial);
-            return Token::EndOfLine;
+            return self.end_of_line(behind, end);
         }
         if self.byte(behind) == Some(b'"') {
             self.at = behind + 1;
@@ -235,7 +246,7 @@ impl<'a> Lexer<'a> {
             }
             _ => {}
         }
-        let word = self.words(|byte| {
+        let word = self.words(false, |byte| {
             !matches!(
                 byte,
                 b'$' | b'='
@@ -271,23 +282,31 @@ impl<'a> Lexer<'a> {
         word_token(self.take(word))
     }
 
-    /// Length of a run of `allowed` bytes, and of `$` with what follows it, if that opens no variable.
-    fn words(&self, allowed: impl Fn(u8) -> bool) -> usize {
-        let mut at = self.at;
-        while let Some(byte) = self.byte(at) {
-            if allowed(byte) {
-                at += 1;
-            } else if byte == b'$' {
-                match self.byte(at + 1) {
-                    None | Some(b'{' | 0) => break,
-                    Some(b'\\') if self.byte(at + 2).is_some() => at += 3,
-                    Some(_) => at += 2,
+    /// Length of the longest run of `allowed` bytes, of `$` with what follows it if that opens no variable, and
+    /// of a backslash with the byte behind it if `escapes`. `$\$` may be one or the beginning of two: all ways
+    /// are followed, as a bit for each of the next places that a way leads to.
+    fn words(&self, escapes: bool, allowed: impl Fn(u8) -> bool) -> usize {
+        let (mut at, mut ways, mut last) = (self.at, 1_u8, self.at);
+        while ways != 0 {
+            if ways & 1 != 0 {
+                last = at;
+                let next = self.byte(at + 1);
+                match self.byte(at) {
+                    Some(byte) if allowed(byte) => ways |= 2,
+                    Some(b'$') if !matches!(next, None | Some(b'{' | 0)) => {
+                        ways |= 4;
+                        if next == Some(b'\\') && self.byte(at + 2).is_some() {
+                            ways |= 8;
+                        }
+                    }
+                    Some(b'\\') if escapes && next.is_some() => ways |= 4,
+                    _ => {}
                 }
-            } else {
-                break;
             }
+            ways >>= 1;
+            at += 1;
         }
-        at - self.at
+        last - self.at
     }
 
     fn dollar(&mut self) -> Token {
@@ -341,20 +360,10 @@ impl<'a> Lexer<'a> {
             b'\'' => return self.apostrophe(false),
             _ => {}
         }
-        let mut at = self.at;
-        loop {
-            // A backslash takes the byte behind it along, a `]` too.
-            let here = Lexer { at, states: Vec::new(), ..*self };
-            at += here.words(|byte| {
-                !matches!(byte, b'$' | b'\n' | b'\r' | b';' | b'"' | b'\'' | b']' | b'\\')
-            });
-            if self.byte(at) == Some(b'\\') && self.byte(at + 1).is_some() {
-                at += 2;
-            } else {
-                break;
-            }
-        }
-        if at == self.at { Token::Wrong } else { word_token(self.take(at - self.at)) }
+        let word = self.words(true, |byte| {
+            !matches!(byte, b'$' | b'\n' | b'\r' | b';' | b'"' | b'\'' | b']' | b'\\')
+        });
+        if word == 0 { Token::Wrong } else { word_token(self.take(word)) }
     }
 
     fn quoted(&mut self) -> Token {
