@@ -1,5 +1,7 @@
 //! PHP's own programs on the same files: they must say what the audit says.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -153,23 +155,26 @@ fn audited(folder: &Path) -> (Option<Vec<String>>, String) {
     (Some(lines), why)
 }
 
-fn compare(name: &str, case: &str) {
+/// Whether php-fpm takes the case.
+fn compare(name: &str, case: &str) -> bool {
     let folder = tempfile::tempdir().unwrap();
     unpack(case, folder.path());
     let (theirs, said) = php_fpm(folder.path());
     let (ours, why) = audited(folder.path());
     assert_eq!(ours, theirs, "{name}:\n{case}\nphp-fpm says:\n{said}\nthe audit says:\n{why}");
+    ours.is_some()
 }
 
 #[test]
 fn written_configurations_are_read_as_php_fpm_does() {
-    let mut count = 0;
+    let (mut count, mut taken) = (0, 0);
     for entry in fs::read_dir(corpus("fpm")).unwrap() {
         let path = entry.unwrap().path();
-        compare(&path.display().to_string(), &fs::read_to_string(&path).unwrap());
+        taken +=
+            u32::from(compare(&path.display().to_string(), &fs::read_to_string(&path).unwrap()));
         count += 1;
     }
-    assert!(count >= 100, "only {count} cases");
+    assert!(count >= 100 && taken >= 40, "only {count} cases, {taken} taken");
 }
 
 const DIRECTIVES: [&str; 22] = [
@@ -215,6 +220,7 @@ const ODD: [&str; 10] = [
 fn made_configurations_are_read_as_php_fpm_does() {
     let seed = fastrand::u64(..);
     let mut rng = fastrand::Rng::with_seed(seed);
+    let mut taken = 0;
     for round in 0..120 {
         let mut case = "=== php-fpm.conf\nerror_log = @DIR@/error.log\n".to_owned();
         if rng.bool() {
@@ -245,8 +251,9 @@ fn made_configurations_are_read_as_php_fpm_does() {
             }
         }
         case += &text;
-        compare(&format!("seed {seed} round {round}"), &case);
+        taken += u32::from(compare(&format!("seed {seed} round {round}"), &case));
     }
+    assert!(taken >= 20, "seed {seed}: php-fpm takes only {taken} of 120");
 }
 
 #[test]
@@ -272,7 +279,7 @@ fn memory_limit_is_what_php_makes_of_it() {
             .split_once("Allowed memory size of ")
             .map(|(_, rest)| rest.split_once(' ').unwrap().0.parse::<u64>().unwrap());
 
-        let ini = read(&[file.clone()], &[]);
+        let ini = read(std::slice::from_ref(&file), &[]);
         let memory = ini_memory(&ini, Some(VERSION));
         let taken = memory.limit_bytes.at.is_some();
         let text = if taken { ini.get("memory_limit").unwrap().value.as_str() } else { "128M" };

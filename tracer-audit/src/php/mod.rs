@@ -239,3 +239,8 @@ pub fn demands(context: &Context<'_>) -> Vec<Demand> {
 pub fn judge(context: &Context<'_>) -> Vec<Finding> {
     rules::judge(context)
 }
+
+#[cfg(test)]
+mod fuzz;
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@ mod lifetime;
 mod memory;
 
 use super::Site;
-use super::pool::{Pool, SetBy};
+use super::pool::{DEFAULT_LIMIT_BYTES, Pool, SetBy};
 use super::share::{Fit, php_size};
 use crate::Context;
 use crate::report::{Change, Finding, Severity};
@@ -52,6 +52,10 @@ fn change(site: &Site, pool: &Pool, fit: &Fit) -> Option<Change> {
         // Never more than there is now: then it would not be the limit that is wrong.
         Some(bytes) if limit.is_none_or(|limit| bytes < limit) => {
             Some(set_limit(site, pool, bytes.min(512 << 20)))
+        }
+        // One line is not enough: the usual limit first, then fewer workers of it.
+        _ if limit.is_none_or(|limit| limit > DEFAULT_LIMIT_BYTES) => {
+            Some(set_limit(site, pool, DEFAULT_LIMIT_BYTES))
         }
         _ if fit.workers >= 1 => set(site, pool, "pm.max_children", &fit.workers.to_string()),
         _ => None,
