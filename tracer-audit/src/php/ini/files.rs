@@ -1,0 +1,193 @@
+//! php.ini and the files of conf.d, in the order in which PHP reads them: the last one wins.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::parser::{End, Reader, Statement, parse};
+use crate::origin::{Notes, Origin, Set};
+use crate::root::Root;
+
+/// Most bytes of all files together.
+const MAX_BYTES: usize = 16 << 20;
+
+/// Most files of a scan folder.
+const MAX_FILES: usize = 500;
+
+/// Names and values of a process's environment; None where they are not known.
+pub type Environment = Option<BTreeMap<String, String>>;
+
+/// Where one PHP finds its files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The first of these that exists is php.ini.
+    pub main: Vec<PathBuf>,
+    /// Folders whose `*.ini` come after it.
+    pub scan: Vec<PathBuf>,
+}
+
+/// What the files say.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ini {
+    /// Value by name, as it stands there, of those for all scripts.
+    pub values: BTreeMap<String, Set<String>>,
+    /// `memory_limit` in `[PATH=…]` and `[HOST=…]`, which holds for some scripts only, with the section.
+    pub special: Vec<(String, Set<String>)>,
+    /// The line at each origin of a value, for a proposal.
+    pub lines: BTreeMap<Origin, String>,
+    /// What was read, in order.
+    pub files: Vec<Arc<Path>>,
+}
+
+impl Ini {
+    /// Reads the files of `places`.
+    pub fn read(
+        root: &Root,
+        places: &Places,
+        environment: &Environment,
+        notes: &mut Notes,
+    ) -> Self {
+        let mut ini = Self::default();
+        let mut bytes = 0;
+        for path in list(root, places, notes) {
+            let text = match root.read(&path) {
+                Ok(text) => text,
+                Err(error) => {
+                    notes.unread(&error);
+                    continue;
+                }
+            };
+            bytes += text.len();
+            if bytes > MAX_BYTES {
+                notes.at(
+                    Origin::whole(path),
+                    format!(
+                        "not read: the ini files are larger than {} MiB together",
+                        MAX_BYTES >> 20
+                    ),
+                );
+                break;
+            }
+            let file: Arc<Path> = path.into();
+            ini.files.push(file.clone());
+            ini.add(&text, &file, environment, notes);
+        }
+        ini
+    }
+
+    /// The value of `name`.
+    pub fn get(&self, name: &str) -> Option<&Set<String>> {
+        self.values.get(name)
+    }
+
+    fn add(&mut self, text: &[u8], file: &Arc<Path>, environment: &Environment, notes: &mut Notes) {
+        let mut reader = FileReader { ini: self, file, environment, notes, special: None };
+        let end = parse(text, &mut reader);
+        if let End::Syntax { line } = end {
+            notes.at(
+                Origin::new(file, line),
+                "PHP finds a syntax error here, and passes over this line and the rest of the file",
+            );
+        }
+        let origins: Vec<Origin> = self
+            .values
+            .get("memory_limit")
+            .into_iter()
+            .chain(self.special.iter().map(|(_, set)| set))
+            .filter_map(|set| set.at.clone())
+            .filter(|at| at.file == *file)
+            .collect();
+        for at in origins {
+            let line = at.line.map_or(0, |line| line.saturating_sub(1)) as usize;
+            if let Some(line) = text.split(|&byte| byte == b'\n').nth(line) {
+                self.lines.insert(at, String::from_utf8_lossy(line).trim_end().to_owned());
+            }
+        }
+    }
+}
+
+fn list(root: &Root, places: &Places, notes: &mut Notes) -> Vec<PathBuf> {
+    let mut files: Vec<PathBuf> = Vec::new();
+    files.extend(places.main.iter().find(|path| root.exists(path)).cloned());
+    for folder in &places.scan {
+        match root.list(folder) {
+            Ok(names) => {
+                let ini = |path: &PathBuf| {
+                    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+                    name.ends_with(b".ini")
+                };
+                files.extend(names.into_iter().filter(ini).take(MAX_FILES));
+            }
+            Err(error) => notes.unread(&error),
+        }
+    }
+    files
+}
+
+/// What `${name}` stands for: a value that was set before, else the environment.
+pub fn variable(
+    name: &str,
+    values: &BTreeMap<String, Set<String>>,
+    environment: &Environment,
+    at: Origin,
+    notes: &mut Notes,
+) -> String {
+    if let Some(set) = values.get(name) {
+        return set.value.clone();
+    }
+    match environment {
+        Some(environment) => environment.get(name).cloned().unwrap_or_default(),
+        None => {
+            let text = format!(
+                "${{{name}}} comes from the environment, which is not known here: taken as empty"
+            );
+            notes.at(at, text);
+            String::new()
+        }
+    }
+}
+
+struct FileReader<'a> {
+    ini: &'a mut Ini,
+    file: &'a Arc<Path>,
+    environment: &'a Environment,
+    notes: &'a mut Notes,
+    /// The section, if it is one for some scripts only.
+    special: Option<String>,
+}
+
+impl Reader for FileReader<'_> {
+    fn variable(&mut self, name: &str, line: u32) -> String {
+        let at = Origin::new(self.file, line);
+        variable(name, &self.ini.values, self.environment, at, self.notes)
+    }
+
+    fn statement(&mut self, line: u32, statement: Statement) -> bool {
+        match statement {
+            Statement::Section(name) => self.special = special(&name).then_some(name),
+            Statement::Entry { key, value: Some(value) } => {
+                let set = Set::at(value, Origin::new(self.file, line));
+                match &self.special {
+                    None => drop(self.ini.values.insert(key, set)),
+                    Some(section) if key == "memory_limit" => {
+                        self.ini.special.push((section.clone(), set));
+                    }
+                    Some(_) => {}
+                }
+            }
+            Statement::Entry { value: None, .. } | Statement::Element { .. } => {}
+        }
+        true
+    }
+}
+
+/// Whether the values of a section hold for one folder or host only.
+fn special(section: &str) -> bool {
+    let rest = section
+        .get(..4)
+        .filter(|start| start.eq_ignore_ascii_case("PATH") || start.eq_ignore_ascii_case("HOST"));
+    rest.is_some_and(|_| {
+        let value = section[4..].trim_start_matches(['=', ' ', '\t']).trim_end_matches('/');
+        !value.is_empty()
+    })
+}

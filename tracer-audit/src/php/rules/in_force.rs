@@ -1,0 +1,115 @@
+//! What runs against what the files say.
+
+use std::collections::BTreeMap;
+
+use super::name;
+use crate::Context;
+use crate::php::Site;
+use crate::php::pool::{Pool, SetBy};
+use crate::php::share::in_force;
+use crate::report::{Finding, Severity, Subject};
+use crate::size::human;
+
+/// Workers that run with another limit than the files have, or more of them.
+pub fn pool(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
+    let title = name(context, site, pool);
+    let configured = pool.limit_bytes();
+    let looked = context.observed.workers.iter().filter(|worker| {
+        worker.pool == pool.name
+            && site.masters.iter().any(|master| master.tgid == worker.master_tgid)
+    });
+    let looked = looked.count();
+    let pinned = pool.memory.set_by == SetBy::PhpAdminValue;
+    if let Some(limit) = in_force(site, pool, context.observed)
+        && limit != configured
+        // One busy worker may have raised its own.
+        && (pinned || looked > 1 || !site.changed.is_empty())
+    {
+        let says = |limit: Option<u64>| match limit {
+            Some(limit) => format!("memory_limit {}", human(limit)),
+            None => "no memory_limit".to_owned(),
+        };
+        let summary = format!(
+            "pool {title} runs with {}, but its files say {}",
+            says(limit),
+            says(configured)
+        );
+        let why =
+            "The master keeps what it read at its start: what the files say holds after a reload.";
+        let mut finding = Finding::new(
+            "php_limit_not_in_force",
+            Severity::Warning,
+            Subject::Php,
+            title.clone(),
+            summary,
+            why,
+        );
+        finding.at = pool.memory.limit_bytes.at.clone();
+        finding.figures = BTreeMap::from([("workers", looked as u64)]);
+        for (figure, limit) in [("in_force_bytes", limit), ("configured_bytes", configured)] {
+            finding.figures.extend(limit.map(|limit| (figure, limit)));
+        }
+        found.push(finding);
+    }
+    let running = pool.running.len() as u64;
+    if running > u64::from(pool.max_children.value) && site.masters.len() == 1 {
+        let summary = format!(
+            "pool {title} has {running} workers, but pm.max_children is {}",
+            pool.max_children.value
+        );
+        let why =
+            "The master keeps what it read at its start: what the files say holds after a reload.";
+        let mut finding = Finding::new(
+            "php_workers_not_in_force",
+            Severity::Warning,
+            Subject::Php,
+            title,
+            summary,
+            why,
+        );
+        finding.at = pool.max_children.at.clone();
+        finding.figures = BTreeMap::from([
+            ("running", running),
+            ("max_children", pool.max_children.value.into()),
+        ]);
+        found.push(finding);
+    }
+}
+
+/// Files that changed after the master read them.
+pub fn changed(site: &Site, found: &mut Vec<Finding>) {
+    let Some(latest) = site.changed.iter().max_by_key(|changed| (changed.written, changed.unix_s))
+    else {
+        return;
+    };
+    let master = site.masters.first().map_or(0, |master| master.tgid);
+    let (severity, how) = if latest.written {
+        (Severity::Warning, "was written")
+    } else {
+        (Severity::Info, "was moved, or its owner or mode changed,")
+    };
+    let more = match site.changed.len() {
+        1 => String::new(),
+        many => format!(", as were {} more", many - 1),
+    };
+    let summary = format!(
+        "{} {how} after php-fpm {master} read its configuration{more}: the change is not in force",
+        latest.file.display()
+    );
+    let why = "The next restart brings another configuration than the one that runs; until then a fix does \
+               nothing.";
+    let subject = site.version.map_or("php-fpm".to_owned(), |version| format!("php-fpm {version}"));
+    let mut finding = Finding::new(
+        "php_configuration_not_in_force",
+        severity,
+        Subject::Php,
+        subject,
+        summary,
+        why,
+    );
+    finding.at = Some(crate::Origin::whole(latest.file.clone()));
+    let others = site.changed.iter().filter(|changed| changed.file != latest.file);
+    finding.others = others.map(|changed| crate::Origin::whole(changed.file.clone())).collect();
+    finding.figures = BTreeMap::from([("files", site.changed.len() as u64)]);
+    found.push(finding);
+}

@@ -1,0 +1,251 @@
+//! Whether the pools can take more memory than there is.
+
+use std::collections::BTreeMap;
+
+use super::{at_most, change, name};
+use crate::Context;
+use crate::php::Site;
+use crate::php::pool::{Pool, SetBy};
+use crate::php::share::{Fit, in_force, worker_worst_bytes};
+use crate::report::{Finding, Severity, Subject};
+use crate::size::human;
+
+/// Above this a memory_limit is no safeguard: one request may take what a whole pool needs, bytes.
+const HIGH_LIMIT_BYTES: u64 = 1 << 30;
+
+/// A worst case of so many times the room is no overcommitment that works out, but a failure that waits.
+const CRITICAL_FACTOR: u64 = 4;
+
+const WHY: &str = "When some workers grow at once, the kernel kills processes until there is memory again, \
+                   and often others than the one that grew.";
+
+/// Pools that fit alone, but not together.
+#[derive(Debug, Default)]
+pub struct Together {
+    fitting: u64,
+}
+
+/// Judges one pool. True where it can exhaust the memory.
+pub fn pool(
+    context: &Context<'_>,
+    site: &Site,
+    pool: &Pool,
+    together: &mut Together,
+    found: &mut Vec<Finding>,
+) -> bool {
+    let room = context.budget.room_for_bytes(Subject::Php);
+    let known = context.budget.total_bytes > 0;
+    let title = name(context, site, pool);
+    let fit = Fit::new(&context.facts.php, pool, room);
+    let Some(worker) = worker_worst_bytes(site, pool, context.observed) else {
+        let summary = if known {
+            format!(
+                "pool {title} has no memory_limit: each of its {} workers may take all of the {} that are \
+                 left to PHP",
+                pool.workers,
+                human(room)
+            )
+        } else {
+            format!(
+                "pool {title} has no memory_limit: each of its {} workers may take all memory",
+                pool.workers
+            )
+        };
+        let mut finding = Finding::new(
+            "php_memory_unlimited",
+            Severity::Critical,
+            Subject::Php,
+            title,
+            summary,
+            WHY,
+        );
+        finding.at = pool.memory.limit_bytes.at.clone().or_else(|| pool.sections.first().cloned());
+        finding.others.extend(pool.max_children.at.clone());
+        finding.excess_bytes = u64::MAX;
+        finding.figures = BTreeMap::from([("workers", pool.workers.into()), ("room_bytes", room)]);
+        finding.change = change(site, pool, &fit).filter(|_| known);
+        found.push(finding);
+        return true;
+    };
+    let worst = worker.saturating_mul(pool.workers.into());
+    if known && worst > room {
+        found.push(too_large(context, site, pool, worker, &fit));
+        return severity(pool, worker, worst, room, context) == Severity::Critical;
+    }
+    together.fitting = together.fitting.saturating_add(worst);
+    if pool.limit_bytes().is_some_and(|limit| limit > HIGH_LIMIT_BYTES) {
+        found.push(high(context, site, pool, known));
+    }
+    false
+}
+
+fn severity(pool: &Pool, worker: u64, worst: u64, room: u64, context: &Context<'_>) -> Severity {
+    let seen = context.observed.pools.iter().any(|seen| seen.name == pool.name);
+    let two = worker.saturating_mul(u64::from(pool.workers.min(2)));
+    let critical = seen || two > room || worst / CRITICAL_FACTOR >= room;
+    let severity = if critical { Severity::Critical } else { Severity::Warning };
+    at_most(severity, Severity::Info, pool.is_stock() && !seen)
+}
+
+fn too_large(context: &Context<'_>, site: &Site, pool: &Pool, worker: u64, fit: &Fit) -> Finding {
+    let room = context.budget.room_for_bytes(Subject::Php);
+    let worst = worker.saturating_mul(pool.workers.into());
+    let title = name(context, site, pool);
+    let seen = context.observed.pools.iter().find(|seen| seen.name == pool.name);
+    let fitting = (fit.share_bytes / worker.max(1)).min(pool.workers.into());
+    let fits = match fitting {
+        0 => "not even one fits".to_owned(),
+        1 => "1 of them fits".to_owned(),
+        many => format!("{many} of them fit"),
+    };
+    let of = match (seen, in_force(site, pool, context.observed)) {
+        (Some(_), _) => ", as seen in the trace",
+        (None, Some(limit)) if limit != pool.limit_bytes() => ", by the limit in force",
+        _ => "",
+    };
+    let summary = format!(
+        "pool {title} may use {}: {} workers of {}{of}, but {} are left to PHP; {fits}",
+        human(worst),
+        pool.workers,
+        human(worker),
+        human(room),
+    );
+    let severity = severity(pool, worker, worst, room, context);
+    let mut finding =
+        Finding::new("php_pool_too_large", severity, Subject::Php, title, summary, WHY);
+    let limit_at = pool.memory.limit_bytes.at.clone();
+    let high = pool.limit_bytes().is_some_and(|limit| limit > HIGH_LIMIT_BYTES);
+    let places = if high {
+        [limit_at, pool.max_children.at.clone()]
+    } else {
+        [pool.max_children.at.clone(), limit_at]
+    };
+    let mut places = places.into_iter().flatten().chain(site.process_max.at.clone());
+    finding.at = places.next();
+    finding.others = places.collect();
+    finding.excess_bytes = worst - room;
+    finding.figures = BTreeMap::from([
+        ("worst_bytes", worst),
+        ("workers", pool.workers.into()),
+        ("worker_bytes", worker),
+        ("room_bytes", room),
+        ("workers_that_fit", fitting),
+    ]);
+    if let Some(bytes) = fit.limit_bytes {
+        finding.figures.insert("limit_that_fits_bytes", bytes);
+    }
+    finding.change = change(site, pool, fit);
+    finding
+}
+
+fn high(context: &Context<'_>, site: &Site, pool: &Pool, known: bool) -> Finding {
+    let title = name(context, site, pool);
+    let limit = pool.limit_bytes().unwrap_or(u64::MAX);
+    let room = context.budget.room_for_bytes(Subject::Php);
+    let summary = if known {
+        format!(
+            "a request of pool {title} may take {}; {} are left to PHP, so it fits, but it bounds little",
+            human(limit),
+            human(room)
+        )
+    } else {
+        format!("a request of pool {title} may take {}: memory_limit is above 1 GiB", human(limit))
+    };
+    let severity = if known { Severity::Info } else { Severity::Warning };
+    let why = "A memory_limit above 1 GiB lets one runaway request take what all others need.";
+    let mut finding =
+        Finding::new("php_memory_limit_high", severity, Subject::Php, title, summary, why);
+    finding.at = pool.memory.limit_bytes.at.clone();
+    finding.figures = BTreeMap::from([("limit_bytes", limit), ("room_bytes", room)]);
+    finding.change = Some(super::set_limit(site, pool, 512 << 20));
+    finding
+}
+
+/// Scripts that may raise their own limit, and folders that have another.
+pub fn scripts(site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
+    let Some(limit) = pool.limit_bytes() else {
+        return;
+    };
+    // Who left the limit as it came did not mean it as a safeguard.
+    let chosen = pool.memory.set_by == SetBy::PhpValue
+        || pool.memory.set_by == SetBy::Ini && limit != crate::php::DEFAULT_LIMIT_BYTES;
+    if chosen && !pool.is_stock() {
+        let summary = format!(
+            "a script of pool {} may raise its memory_limit of {} with ini_set",
+            pool.name,
+            human(limit)
+        );
+        let why =
+            "Only php_admin_value pins the limit; php.ini and php_value set where a script starts.";
+        let mut finding = Finding::new(
+            "php_memory_limit_not_pinned",
+            Severity::Info,
+            Subject::Php,
+            &pool.name,
+            summary,
+            why,
+        );
+        finding.at = pool.memory.limit_bytes.at.clone();
+        finding.figures = BTreeMap::from([("limit_bytes", limit)]);
+        finding.change = Some(super::set_limit(site, pool, limit));
+        found.push(finding);
+    }
+}
+
+impl Together {
+    /// Pools that fit each alone, but not together.
+    pub fn judge(self, context: &Context<'_>, found: &mut Vec<Finding>) {
+        let room = context.budget.room_for_bytes(Subject::Php);
+        if context.budget.total_bytes == 0 || self.fitting <= room {
+            return;
+        }
+        let php = &context.facts.php;
+        let worst = |site: &Site, pool: &Pool| {
+            let worker = worker_worst_bytes(site, pool, context.observed).unwrap_or(0);
+            worker.saturating_mul(pool.workers.into())
+        };
+        let mut pools: Vec<(&Site, &Pool)> =
+            php.pools().filter(|(site, pool)| worst(site, pool) <= room).collect();
+        pools.sort_by_key(|(site, pool)| std::cmp::Reverse(worst(site, pool)));
+        let Some(&(site, largest)) = pools.first() else {
+            return;
+        };
+        let names: Vec<String> =
+            pools.iter().take(4).map(|(_, pool)| format!("{} {}", pool.name, pool.how())).collect();
+        let more = pools.len().saturating_sub(4);
+        let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+        let summary = format!(
+            "{} pools of PHP may together use {}, but {} are left to PHP: {}{more}",
+            pools.len(),
+            human(self.fitting),
+            human(room),
+            names.join(", "),
+        );
+        let all_stock = pools.iter().all(|(_, pool)| pool.is_stock());
+        let severity = if self.fitting / CRITICAL_FACTOR >= room {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        };
+        let severity = at_most(severity, Severity::Info, all_stock);
+        let mut finding = Finding::new(
+            "php_pools_too_large",
+            severity,
+            Subject::Php,
+            largest.name.clone(),
+            summary,
+            WHY,
+        );
+        finding.at = largest.max_children.at.clone();
+        let others = pools.iter().skip(1).filter_map(|(_, pool)| pool.max_children.at.clone());
+        finding.others = others.take(8).collect();
+        finding.excess_bytes = self.fitting - room;
+        finding.figures = BTreeMap::from([
+            ("worst_bytes", self.fitting),
+            ("room_bytes", room),
+            ("pools", pools.len() as u64),
+        ]);
+        finding.change = change(site, largest, &Fit::new(php, largest, room));
+        found.push(finding);
+    }
+}
