@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 
 /// Every option of mariadbd 10.11, as `mariadbd --no-defaults --verbose --help` has them, with those that it
 /// passes over for the sake of old files (sql/mysqld.cc). After the name: `=` needs a value, `?` may have
-/// one, `+` belongs to a storage engine, which reads what the server left.
+/// one, `!` is read before all others, `+` belongs to a storage engine, which reads what the server left.
 const NAMES: &str = include_str!("names.txt");
 
 /// Beginnings with a meaning of their own.
@@ -31,14 +31,26 @@ enum Prefix {
 struct Name {
     name: &'static str,
     needs_value: bool,
-    engine: bool,
+    stage: Stage,
+}
+
+/// The server goes through its options three times, each time with other names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    Early,
+    Server,
+    Engines,
 }
 
 static KNOWN: LazyLock<Vec<Name>> = LazyLock::new(|| {
     let names = NAMES.lines().map(|line| {
-        let (name, engine) = line.strip_suffix('+').map_or((line, false), |name| (name, true));
-        let needs_value = name.ends_with('=');
-        Name { name: name.trim_end_matches(['=', '?']), needs_value, engine }
+        let name = line.trim_end_matches(['=', '?', '!', '+']);
+        let stage = match line.as_bytes().last() {
+            Some(b'!') => Stage::Early,
+            Some(b'+') => Stage::Engines,
+            _ => Stage::Server,
+        };
+        Name { name, needs_value: line.contains('='), stage }
     });
     names.collect()
 });
@@ -77,14 +89,24 @@ pub enum Unresolved {
 ///
 /// See [`Unresolved`].
 pub fn resolve(text: &str, beginnings: bool) -> Result<Resolved<'_>, Unresolved> {
+    let mut loose = false;
+    for stage in [Stage::Early, Stage::Server, Stage::Engines] {
+        match resolve_in(stage, text, beginnings) {
+            Err(Unresolved::Unknown { loose: begins }) => loose = begins,
+            found => return found,
+        }
+    }
+    Err(Unresolved::Unknown { loose })
+}
+
+fn resolve_in(stage: Stage, text: &str, beginnings: bool) -> Result<Resolved<'_>, Unresolved> {
     let (name, mut value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value)),
         None => (text, None),
     };
     let mut name = without_struct(name);
-    let mut loose = false;
-    let mut maximum = false;
-    let mut found = find(name, beginnings);
+    let (mut loose, mut maximum) = (false, false);
+    let mut found = find(stage, name, beginnings);
     while found.is_empty() {
         let Some((rest, prefix)) = PREFIXES.iter().find_map(|&(text, prefix)| {
             let (head, rest) = name.split_at_checked(text.len())?;
@@ -95,7 +117,7 @@ pub fn resolve(text: &str, beginnings: bool) -> Result<Resolved<'_>, Unresolved>
         };
         name = rest;
         loose |= prefix == Prefix::Loose;
-        found = find(name, beginnings);
+        found = find(stage, name, beginnings);
         if found.is_empty() {
             continue;
         }
@@ -130,28 +152,20 @@ fn without_struct(name: &str) -> &str {
     }
 }
 
-/// The option of this name; else those that begin with it: of the server's own, or, where it has none, of a
-/// storage engine.
-fn find(name: &str, beginnings: bool) -> Vec<&'static Name> {
-    if let Some(exact) = KNOWN.iter().find(|known| same(known.name, name)) {
-        return vec![exact];
-    }
-    // Those of an engine are also known with this before them, also the beginnings.
-    let engine = name.get(..7).filter(|head| same(head, "plugin-")).map_or(name, |_| &name[7..]);
-    if let Some(exact) = KNOWN.iter().find(|known| known.engine && same(known.name, engine)) {
+/// The option of this name; else those that begin with it.
+fn find(stage: Stage, name: &str, beginnings: bool) -> Vec<&'static Name> {
+    // Those of an engine have names with this before them as well.
+    let plugin = name.get(..7).filter(|head| stage == Stage::Engines && same(head, "plugin-"));
+    let name = if plugin.is_some() { &name[7..] } else { name };
+    let known = || KNOWN.iter().filter(|known| known.stage == stage);
+    if let Some(exact) = known().find(|known| same(known.name, name)) {
         return vec![exact];
     }
     if !beginnings || name.is_empty() {
         return Vec::new();
     }
-    let begins = |known: &&Name, name: &str| {
-        known.name.get(..name.len()).is_some_and(|head| same(head, name))
-    };
-    let own: Vec<_> = KNOWN.iter().filter(|known| !known.engine && begins(known, name)).collect();
-    if !own.is_empty() {
-        return own;
-    }
-    KNOWN.iter().filter(|known| known.engine && begins(known, engine)).collect()
+    let begins = |known: &&Name| known.name.get(..name.len()).is_some_and(|head| same(head, name));
+    known().filter(begins).collect()
 }
 
 fn same(a: &str, b: &str) -> bool {
@@ -179,7 +193,8 @@ mod tests {
         assert_eq!(found("enable-log-bin=0"), ("log-bin", Some("0")));
         assert_eq!(found("loose-skip-log-bin"), ("log-bin", Some("0")));
         assert_eq!(found("hot.key_buffer_size=1M"), ("key-buffer-size", Some("1M")));
-        assert_eq!(found("max_connecti=3"), ("max-connections", Some("3")));
+        // Of those that are read first only one begins like this.
+        assert_eq!(found("max_connect=3"), ("max-connections", Some("3")));
         assert_eq!(
             found("plugin-innodb-log-buffer-size=3M"),
             ("innodb-log-buffer-size", Some("3M"))
@@ -191,7 +206,7 @@ mod tests {
     fn what_is_no_option_is_said() {
         assert_eq!(resolve("no_such=1", true), Err(Unresolved::Unknown { loose: false }));
         assert_eq!(resolve("loose_no_such", true), Err(Unresolved::Unknown { loose: true }));
-        assert_eq!(resolve("max_connect=3", true), Err(Unresolved::Ambiguous));
+        assert_eq!(resolve("innodb_buffer_pool_s=3", true), Err(Unresolved::Ambiguous));
         assert_eq!(resolve("max_connecti=3", false), Err(Unresolved::Unknown { loose: false }));
         assert!(resolve("", true).is_err());
         assert!(resolve("skip-", true).is_err());

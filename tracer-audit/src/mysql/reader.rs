@@ -17,8 +17,8 @@ const MAX_DEPTH: u32 = 10;
 /// read again and again by the server, up to its depth.
 const MAX_FILES: usize = 1000;
 
-/// Most options that are kept of one server.
-const MAX_OPTIONS: usize = 50_000;
+/// Most lines that are followed for one server, of all those files.
+const MAX_LINES: usize = 200_000;
 
 /// Where a server looks for its options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -152,7 +152,10 @@ pub fn read(root: &Root, sources: &Sources, notes: &mut Notes) -> Reading {
         notes,
         first_dot: sources.first_dot,
         reading: Reading::default(),
-        count: 0,
+        files_left: MAX_FILES,
+        lines_left: MAX_LINES,
+        deep: false,
+        stopped: false,
         parsed: BTreeMap::new(),
     };
     for path in sources.files() {
@@ -182,36 +185,38 @@ struct Reader<'a> {
     notes: &'a mut Notes,
     first_dot: bool,
     reading: Reading,
-    count: usize,
+    files_left: usize,
+    lines_left: usize,
+    deep: bool,
+    stopped: bool,
     parsed: BTreeMap<PathBuf, (Arc<Path>, Arc<[option_file::Entry]>)>,
 }
 
 impl Reader<'_> {
     /// Reads a file; only what is broken in a file of the first hand stops the server.
     fn file(&mut self, path: &Path, depth: u32) -> Outcome {
-        if self.count >= MAX_FILES || self.reading.given.len() >= MAX_OPTIONS {
-            self.notes.at(
-                Origin::whole(path),
-                format!("not read: after {MAX_FILES} option files the audit stops"),
-            );
-            return Outcome::Read;
-        }
-        self.count += 1;
+        self.files_left = match self.files_left.checked_sub(1) {
+            Some(left) => left,
+            None => return self.stop(Origin::whole(path), format!("{MAX_FILES} option files")),
+        };
         let Some((file, entries)) = self.parse(path) else { return Outcome::Missing };
         let mut group: Arc<str> = Arc::from("");
         for entry in entries.iter() {
             let at = Origin::new(&file, entry.line);
+            if self.stopped {
+                break;
+            }
+            self.lines_left = match self.lines_left.checked_sub(1) {
+                Some(left) => left,
+                None => return self.stop(at, format!("{MAX_LINES} lines")),
+            };
             match &entry.what {
                 What::Group(name) => group = Arc::from(name.as_str()),
-                What::Option(option) if self.reading.given.len() < MAX_OPTIONS => {
+                What::Option(option) => {
                     let (group, option) = (group.clone(), option.clone());
                     self.reading.given.push(Given { group, option, at });
                 }
-                What::Option(_) => {}
-                What::Include(_) | What::Folder(_) if depth >= MAX_DEPTH => {
-                    self.notes
-                        .at(at, format!("the server passes over includes below the {MAX_DEPTH}th"));
-                }
+                What::Include(_) | What::Folder(_) if depth >= MAX_DEPTH => self.too_deep(at),
                 What::Include(path) => {
                     self.file(&absolute(path), depth + 1);
                 }
@@ -263,6 +268,20 @@ impl Reader<'_> {
             self.notes.at(at, format!("the server reads the file up to here: {why}"));
         }
         Outcome::Broken
+    }
+
+    /// Once: a circle comes here thousands of times.
+    fn too_deep(&mut self, at: Origin) {
+        if !std::mem::replace(&mut self.deep, true) {
+            let text = format!("the server passes over includes below the {MAX_DEPTH}th");
+            self.notes.at(at, text);
+        }
+    }
+
+    fn stop(&mut self, at: Origin, after: String) -> Outcome {
+        self.stopped = true;
+        self.notes.at(at, format!("the audit reads no further: {after} of one server are read"));
+        Outcome::Read
     }
 
     fn refuse(&mut self, at: Origin, why: impl Into<String>) {
@@ -393,7 +412,9 @@ mod tests {
         let mut notes = Notes::default();
         read(&root, &Sources::default(), &mut notes);
         let notes = notes.finish();
-        assert!(notes.iter().any(|note| note.text.contains("1000 option files")), "{notes:?}");
+        assert_eq!(notes.len(), 2, "{notes:?}");
+        assert!(notes[0].text.contains("below the 10th"), "{notes:?}");
+        assert!(notes[1].text.contains("reads no further"), "{notes:?}");
     }
 
     #[test]
