@@ -72,6 +72,13 @@ pub fn read(root: &Root, notes: &mut Notes) -> Vec<Process> {
     found
 }
 
+/// Whether the process has process ids of its own, as in a container: then its files are not those of this file
+/// system.
+pub fn is_contained(root: &Root, tgid: u32) -> bool {
+    let status = root.text(Path::new(&format!("/proc/{tgid}/status"))).unwrap_or_default();
+    field(&status, "NSpid").is_some_and(|ids| ids.split_whitespace().count() > 1)
+}
+
 fn process(root: &Root, folder: &Path, tgid: u32, boot_unix_s: u64) -> Option<Process> {
     let text = |name: &str| root.text(&folder.join(name)).ok();
     // The name stands in brackets, and may itself hold brackets and blanks.
