@@ -1,4 +1,11 @@
-//! TODO-HEAD
+//! systemd's units of PHP-FPM, databases and web servers: what bounds them, what starts them again, and what
+//! takes them down.
+
+pub mod lines;
+pub mod load;
+pub mod search;
+pub mod settings;
+pub mod values;
 
 use crate::Context;
 use crate::budget::Demand;
