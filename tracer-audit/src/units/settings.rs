@@ -319,7 +319,7 @@ fn oom_policy(text: &str) -> Option<OomPolicy> {
 
 fn managed_oom(text: &str) -> Option<ManagedOom> {
     Some(match text {
-        "auto" => ManagedOom::Auto,
+        "auto" | "" => ManagedOom::Auto,
         "kill" => ManagedOom::Kill,
         _ => return None,
     })
