@@ -464,10 +464,7 @@ fn lines(random: &mut fastrand::Rng) -> String {
             ),
             7 => format!(
                 "RestartSec={}",
-                random
-                    .choice(["5", "7s", "100ms", "-1", "", "3 s", "59"])
-                    .unwrap()
-                    .replace("1min", "59")
+                random.choice(["5", "7s", "100ms", "-1", "", "3 s", "59"]).unwrap()
             ),
             8 => format!("ManagedOOMSwap={}", random.choice(["kill", "auto", "", "no"]).unwrap()),
             9 => format!(

@@ -2,6 +2,7 @@
 //! does not understand leaves what was set before, and is kept as a fault; so is a line in a section where
 //! the key means nothing.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -97,6 +98,8 @@ pub struct Settings {
     pub header: Option<Origin>,
     /// Lines without effect.
     pub faults: Vec<Fault>,
+    /// The last line of each key that took effect, as it stands in its file.
+    pub texts: BTreeMap<String, String>,
     limit_v1: Set<Limit>,
 }
 
@@ -164,6 +167,7 @@ impl Settings {
             delegate: false,
             header: None,
             faults: Vec::new(),
+            texts: BTreeMap::new(),
             limit_v1: Set::default_of(Limit::Infinity),
         }
     }
@@ -175,16 +179,15 @@ impl Settings {
         }
         for line in &parsed.assignments {
             let at = Origin::new(file, line.line);
-            let fault = match home(&line.key) {
-                None => None,
-                Some(home) if home.fits(&line.section, own) => {
-                    (!self.set(line, at.clone())).then_some(None)
-                }
-                Some(home) => Some(Some(home.name)),
+            let Some(home) = home(&line.key) else {
+                continue;
             };
-            if let Some(belongs_to) = fault {
-                let text = format!("{}={}", line.key, line.value);
-                self.faults.push(Fault { at, text, belongs_to });
+            let text = format!("{}={}", line.key, line.value);
+            let fits = home.fits(&line.section, own);
+            if fits && self.set(line, at.clone()) {
+                self.texts.insert(line.key.clone(), text);
+            } else {
+                self.faults.push(Fault { at, text, belongs_to: (!fits).then_some(home.name) });
             }
         }
     }
