@@ -1,9 +1,11 @@
-//! The memory of the audited host, from proc/meminfo.
+//! The memory of the audited host, from proc/meminfo, or that of the container that is audited.
 
 use std::path::Path;
 
-use crate::origin::Notes;
+use crate::origin::{Notes, Origin};
 use crate::root::Root;
+use crate::system::cgroups;
+use crate::{processes, size};
 
 /// Memory and swap, bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -19,15 +21,31 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// From proc/meminfo; nothing is known where there is none, and that is said.
+    /// From proc/meminfo; nothing is known where there is none, and that is said. In a container the memory is
+    /// at most what its cgroup may use.
     pub fn read(root: &Root, notes: &mut Notes) -> Self {
-        match root.text(Path::new("/proc/meminfo")) {
+        let mut machine = match root.text(Path::new("/proc/meminfo")) {
             Ok(text) => Self::parse(&text),
             Err(error) => {
                 notes.say(format!("how much memory there is, is not known: {error}"));
                 Self::default()
             }
+        };
+        if let Some(limit) = cgroups::tightest(root, &first_cgroup(root))
+            && (machine.total_bytes == 0 || limit.bytes < machine.total_bytes)
+        {
+            notes.at(
+                Origin::whole(limit.file),
+                format!(
+                    "this is a container that may use {}: that counts as the memory, not the host's {}",
+                    size::human(limit.bytes),
+                    size::human(machine.total_bytes)
+                ),
+            );
+            machine.total_bytes = limit.bytes;
+            machine.available_bytes = machine.available_bytes.min(limit.bytes);
         }
+        machine
     }
 
     fn parse(text: &str) -> Self {
@@ -44,6 +62,13 @@ impl Machine {
             swap_free_bytes: bytes("SwapFree"),
         }
     }
+}
+
+/// The memory cgroup of the first process. On a host that has no limit, nor has the root of the hierarchy;
+/// in a container both are the container's, or below it.
+fn first_cgroup(root: &Root) -> String {
+    let text = root.text(Path::new("/proc/1/cgroup")).unwrap_or_default();
+    processes::memory_cgroup(&text)
 }
 
 #[cfg(test)]
@@ -71,5 +96,25 @@ mod tests {
             Machine::default()
         );
         assert_eq!(notes.finish().len(), 1);
+    }
+    #[test]
+    fn a_container_has_what_its_cgroup_may_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("proc/meminfo", "MemTotal: 2097152 kB\nMemAvailable: 1048576 kB\n");
+        put("proc/1/cgroup", "0::/docker/x/init\n");
+        put("sys/fs/cgroup/docker/x/memory.max", "536870912\n");
+        put("sys/fs/cgroup/docker/x/init/memory.max", "max\n");
+        let root = Root::new(folder.path()).unwrap();
+        let mut notes = Notes::default();
+        let machine = Machine::read(&root, &mut notes);
+        assert_eq!((machine.total_bytes, machine.available_bytes), (512 << 20, 512 << 20));
+        assert_eq!(notes.finish().len(), 1);
+        put("sys/fs/cgroup/docker/x/memory.max", "max\n");
+        assert_eq!(Machine::read(&root, &mut Notes::default()).total_bytes, 2 << 30);
     }
 }

@@ -123,7 +123,7 @@ fn without_deleted(path: PathBuf) -> PathBuf {
 }
 
 /// The line of the v1 controller, else that of v2.
-fn memory_cgroup(text: &str) -> String {
+pub(crate) fn memory_cgroup(text: &str) -> String {
     let mut unified = "";
     for line in text.lines() {
         let mut parts = line.splitn(3, ':');

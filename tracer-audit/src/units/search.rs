@@ -1,0 +1,304 @@
+//! Which files make up a unit: the search path, aliases, templates, masks and drop-ins, as systemd 252 finds
+//! them (src/shared/unit-file.c, dropin.c, src/basic/conf-files.c). Owns no content of files.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use crate::origin::Notes;
+use crate::root::Root;
+
+/// Where the system's manager looks for units, first come first served: `systemd-analyze unit-paths`.
+pub const UNIT_PATHS: [&str; 13] = [
+    "/etc/systemd/system.control",
+    "/run/systemd/system.control",
+    "/run/systemd/transient",
+    "/run/systemd/generator.early",
+    "/etc/systemd/system",
+    "/etc/systemd/system.attached",
+    "/run/systemd/system",
+    "/run/systemd/system.attached",
+    "/run/systemd/generator",
+    "/usr/local/lib/systemd/system",
+    "/lib/systemd/system",
+    "/usr/lib/systemd/system",
+    "/run/systemd/generator.late",
+];
+
+/// How often a link from alias to alias is followed.
+const FOLLOW_MAX: usize = 8;
+
+/// The types of unit that are looked for.
+const TYPES: [&str; 2] = ["service", "slice"];
+
+/// The files of a unit.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// The name that it goes by: that of its file, with the instance.
+    pub name: String,
+    /// Its other names, sorted.
+    pub aliases: Vec<String>,
+    /// The unit file; None where it is masked.
+    pub fragment: Option<PathBuf>,
+    /// Drop-ins in the order in which they are read.
+    pub drop_ins: Vec<PathBuf>,
+}
+
+/// All names of units in the search path.
+#[derive(Clone, Debug, Default)]
+pub struct Names {
+    map: BTreeMap<String, Target>,
+    /// Folders of drop-ins that exist.
+    folders: BTreeMap<PathBuf, Vec<PathBuf>>,
+    /// Links in folders of wanted and required units: what is started at boot.
+    wanted: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Target {
+    File(PathBuf),
+    Alias(String),
+}
+
+impl Names {
+    /// Reads the folders of the search path.
+    pub fn read(root: &Root, notes: &mut Notes) -> Self {
+        let mut names = Self::default();
+        for folder in UNIT_PATHS {
+            let folder = Path::new(folder);
+            match root.list(folder) {
+                Ok(paths) => {
+                    paths.into_iter().for_each(|path| names.take(root, folder, path, notes))
+                }
+                Err(error) => notes.unread(&error),
+            }
+        }
+        names.wanted.sort();
+        names.wanted.dedup();
+        names
+    }
+
+    /// The names, aliases among them.
+    pub fn all(&self) -> impl Iterator<Item = &str> {
+        self.map.keys().map(String::as_str)
+    }
+
+    /// What another unit wants or requires through a link: what starts at boot, instances among them.
+    pub fn wanted(&self) -> &[String] {
+        &self.wanted
+    }
+
+    fn take(&mut self, root: &Root, folder: &Path, path: PathBuf, notes: &mut Notes) {
+        let Some(name) = path.file_name().and_then(|name| name.to_str()).map(str::to_owned) else {
+            return;
+        };
+        if name.ends_with(".d") {
+            match root.list(&path) {
+                Ok(files) => drop(self.folders.insert(path, files)),
+                Err(error) => notes.unread(&error),
+            }
+            return;
+        }
+        if name.ends_with(".wants") || name.ends_with(".requires") {
+            let links = root.list(&path).unwrap_or_default();
+            let links =
+                links.iter().filter_map(|link| Some(link.file_name()?.to_str()?.to_owned()));
+            self.wanted.extend(links);
+            return;
+        }
+        if !is_unit_name(&name) || self.map.contains_key(&name) {
+            return;
+        }
+        let target = match root.link(&path) {
+            Ok(link) => {
+                let target = lexical(&folder.join(link));
+                if !UNIT_PATHS.iter().any(|folder| target.starts_with(folder)) {
+                    Target::File(target)
+                } else {
+                    let Some(other) = target.file_name().and_then(|name| name.to_str()) else {
+                        return;
+                    };
+                    // A link to its own name in another folder says nothing.
+                    if other == name || !may_alias(&name, other) {
+                        return;
+                    }
+                    Target::Alias(other.to_owned())
+                }
+            }
+            Err(_) => Target::File(path),
+        };
+        self.map.insert(name, target);
+    }
+
+    /// The files of the unit `name`; None where there is no such unit.
+    pub fn files(&self, root: &Root, name: &str) -> Option<Files> {
+        let path = self.resolve(name).or_else(|| self.resolve(&template_of(name)?))?.to_path_buf();
+        let instance = instance_of(name);
+        let own = path.file_name()?.to_str()?;
+        let own = match instance {
+            Some(instance) if is_template(own) => with_instance(own, instance)?,
+            _ => own.to_owned(),
+        };
+        // A unit that is linked from outside of the search path goes by the name that was asked for.
+        let main = if is_unit_name(&own) { own } else { name.to_owned() };
+        let mut aliases: Vec<String> = self
+            .map
+            .keys()
+            .filter(|other| self.resolve(other) == Some(&path))
+            .filter_map(|other| match instance {
+                Some(instance) if is_template(other) => with_instance(other, instance),
+                Some(instance) if instance_of(other) != Some(instance) => None,
+                _ => Some(other.clone()),
+            })
+            .chain([name.to_owned()])
+            .filter(|other| *other != main)
+            .collect();
+        aliases.sort();
+        aliases.dedup();
+        let drop_ins = self.drop_ins(&main, &aliases);
+        let fragment = (!is_masked(root, &path)).then_some(path);
+        Some(Files { name: main, aliases, fragment, drop_ins })
+    }
+
+    /// The file that `name` leads to.
+    fn resolve(&self, name: &str) -> Option<&Path> {
+        let mut target = self.map.get(name)?;
+        for _ in 0..FOLLOW_MAX {
+            match target {
+                Target::File(path) => return Some(path),
+                Target::Alias(other) => {
+                    target = self.map.get(other).or_else(|| self.map.get(&template_of(other)?))?;
+                }
+            }
+        }
+        None
+    }
+
+    /// The drop-ins of a unit in the order of their file names; of two with the same, the one counts that is
+    /// in the more specific folder.
+    fn drop_ins(&self, name: &str, aliases: &[String]) -> Vec<PathBuf> {
+        let mut folders = Vec::new();
+        for own in [name].into_iter().chain(aliases.iter().map(String::as_str)) {
+            for path in UNIT_PATHS {
+                self.folders_of(Path::new(path), own, &mut folders);
+            }
+        }
+        if let Some((_, kind)) = name.rsplit_once('.') {
+            folders.extend(UNIT_PATHS.map(|path| Path::new(path).join(format!("{kind}.d"))));
+        }
+        let mut by_name = BTreeMap::new();
+        for folder in folders {
+            for path in self.folders.get(&folder).map_or(&[][..], Vec::as_slice) {
+                let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
+                    continue;
+                };
+                if name.ends_with(".conf") && !name.starts_with('.') {
+                    by_name.entry(name).or_insert_with(|| path.clone());
+                }
+            }
+        }
+        by_name.into_values().collect()
+    }
+
+    /// `a-b@i.service.d`, then that of its template, then `a-@i.service.d` and so on.
+    fn folders_of(&self, path: &Path, name: &str, folders: &mut Vec<PathBuf>) {
+        folders.push(path.join(format!("{name}.d")));
+        if let Some(template) = template_of(name) {
+            self.folders_of(path, &template, folders);
+        }
+        if let Some(shorter) = shortened(name) {
+            self.folders_of(path, &shorter, folders);
+        }
+    }
+}
+
+/// The name with its prefix cut off after the last dash but a trailing one.
+fn shortened(name: &str) -> Option<String> {
+    let (stem, kind) = name.rsplit_once('.')?;
+    let (prefix, instance) = match stem.split_once('@') {
+        Some((prefix, instance)) => (prefix, Some(instance)),
+        None => (stem, None),
+    };
+    // One trailing dash is taken off, not more.
+    let whole = prefix.strip_suffix('-').unwrap_or(prefix);
+    let end = whole.rfind('-').filter(|&end| end > 0)?;
+    let short = &whole[..=end];
+    Some(match instance.filter(|instance| !instance.is_empty()) {
+        Some(instance) => format!("{short}@{instance}.{kind}"),
+        None => format!("{short}.{kind}"),
+    })
+}
+
+/// Whether systemd takes `name` for the name of a unit of a type that is looked for.
+pub fn is_unit_name(name: &str) -> bool {
+    let Some((stem, kind)) = name.rsplit_once('.') else {
+        return false;
+    };
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
+    TYPES.contains(&kind)
+        && name.len() < 256
+        && !stem.is_empty()
+        && !stem.starts_with('@')
+        && stem.bytes().all(allowed)
+}
+
+/// Whether a link of the name `from` to a unit `to` is an alias.
+fn may_alias(from: &str, to: &str) -> bool {
+    let kind = |name: &str| name.rsplit_once('.').map(|(_, kind)| kind.to_owned());
+    if !is_unit_name(to) || kind(from) != kind(to) || from.ends_with(".slice") {
+        return false;
+    }
+    match (instance_of(from), instance_of(to)) {
+        (Some(own), Some(other)) => own == other,
+        (Some(_), None) => is_template(to),
+        (None, Some(_)) => false,
+        (None, None) => is_template(from) == is_template(to),
+    }
+}
+
+/// Whether it is the file of a template: `name@.service`.
+pub fn is_template(name: &str) -> bool {
+    name.rsplit_once('.')
+        .is_some_and(|(stem, _)| stem.ends_with('@') && stem.find('@') == Some(stem.len() - 1))
+}
+
+/// What stands between `@` and the type; None for a plain unit and for a template.
+pub fn instance_of(name: &str) -> Option<&str> {
+    let (_, instance) = name.rsplit_once('.')?.0.split_once('@')?;
+    Some(instance).filter(|instance| !instance.is_empty())
+}
+
+/// The template of an instance.
+fn template_of(name: &str) -> Option<String> {
+    let (stem, kind) = name.rsplit_once('.')?;
+    instance_of(name)?;
+    Some(format!("{}@.{kind}", stem.split_once('@')?.0))
+}
+
+fn with_instance(template: &str, instance: &str) -> Option<String> {
+    let (stem, kind) = template.rsplit_once('.')?;
+    Some(format!(
+        "{}{instance}.{kind}",
+        stem.split_once('@').map(|(prefix, _)| format!("{prefix}@"))?
+    ))
+}
+
+/// A link to /dev/null, or an empty file: what has a lower rank and the same name is taken away.
+pub fn is_masked(root: &Root, path: &Path) -> bool {
+    let null = Path::new("/dev/null");
+    path == null
+        || root.link(path).is_ok_and(|target| lexical(&target) == null)
+        || root.stat(path).is_ok_and(|stat| stat.st_size == 0)
+}
+
+/// `path` without `.` and `..`.
+fn lexical(path: &Path) -> PathBuf {
+    let mut whole = PathBuf::from("/");
+    for part in path.components() {
+        match part {
+            Component::Normal(part) => whole.push(part),
+            Component::ParentDir => drop(whole.pop()),
+            _ => {}
+        }
+    }
+    whole
+}

@@ -1,0 +1,486 @@
+//! systemd's own reading of units, side by side: `systemd --test` loads the same files in a namespace of its
+//! own and dumps what came of them; `systemd-analyze timespan` reads the same time spans. Needs Debian's
+//! systemd and util-linux, and user namespaces; no running manager.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+use std::sync::OnceLock;
+
+use audit::units::load::{self, Loaded};
+use audit::units::search::{Names, instance_of, is_template};
+use audit::units::settings::{Defaults, ManagedOom, OomPolicy, Restart};
+use audit::units::values::{self, Limit};
+use audit::{Machine, Notes, Root};
+
+/// In namespaces of its own: the files of `$1` where systemd looks for them; no generator adds to them, and
+/// what it has to say does not go to the console. The manager refuses to be tested by root, so the last step becomes somebody else.
+const SCRIPT: &str = r#"
+set -e
+mount --bind "$1/etc/systemd" /etc/systemd
+mount --bind "$1/run" /run
+mount --bind "$1/usr/local/lib" /usr/local/lib
+mount --bind "$1/usr/lib/systemd/system" /usr/lib/systemd/system
+mount -t tmpfs none /usr/lib/systemd/system-generators
+if [ -e /dev/console ]; then mount --bind /dev/null /dev/console; fi
+exec unshare --user --map-user=1000 env SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_LEVEL=warning \
+    SYSTEMD_LOG_COLOR=0 SYSTEMD_LOG_LOCATION=0 /lib/systemd/systemd --test --system --unit=all.target
+"#;
+
+/// One unit of the manager's dump, and the places of lines that it warned about.
+type Dump = BTreeMap<String, Vec<(String, String)>>;
+
+struct Tree {
+    folder: tempfile::TempDir,
+}
+
+impl Tree {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["etc/systemd/system", "run/systemd", "usr/local/lib", "usr/lib/systemd/system"]
+        {
+            fs::create_dir_all(folder.path().join(name)).unwrap();
+        }
+        symlink("usr/lib", folder.path().join("lib")).unwrap();
+        Self { folder }
+    }
+
+    fn put(&self, path: &str, text: &[u8]) {
+        let path = self.folder.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+
+    fn link(&self, path: &str, target: &str) {
+        let path = self.folder.path().join(path.trim_start_matches('/'));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        symlink(target, path).unwrap();
+    }
+
+    /// A file of the corpus: `-- PATH` begins a file, `-- PATH -> TARGET` is a link.
+    fn unpack(text: &str) -> Self {
+        let tree = Self::new();
+        for part in text.split("\n-- ").skip(1) {
+            let (head, body) = part.split_once('\n').unwrap_or((part, ""));
+            match head.split_once(" -> ") {
+                Some((path, target)) => tree.link(path, target),
+                None if body.is_empty() => tree.put(head, b""),
+                None => tree.put(head, format!("{body}\n").as_bytes()),
+            }
+        }
+        tree
+    }
+
+    fn root(&self) -> Root {
+        Root::new(self.folder.path()).unwrap()
+    }
+
+    /// Loads `units` with the real manager: its dump, and the lines that it passed over.
+    fn dump(&self, units: &[String]) -> (Dump, Vec<(String, u32)>) {
+        let wants = units.join(" ");
+        self.put(
+            "usr/lib/systemd/system/all.target",
+            format!("[Unit]\nWants={wants}\n").as_bytes(),
+        );
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
+            .arg(self.folder.path())
+            .output()
+            .expect("unshare of Debian's util-linux");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(
+            text.contains("-> Unit all.target"),
+            "systemd of Debian's package systemd: {errors}"
+        );
+        let mut dump = Dump::new();
+        let mut unit = String::new();
+        for line in text.lines() {
+            if let Some(name) = line.strip_prefix("\t-> Unit ") {
+                unit = name.trim_end_matches(':').to_owned();
+            } else if let Some((key, value)) = line.trim().split_once(": ") {
+                dump.entry(unit.clone())
+                    .or_default()
+                    .push((key.to_owned(), value.trim().to_owned()));
+            }
+        }
+        let passed_over = errors.lines().filter_map(|line| {
+            let (file, rest) = line.split_once(':')?;
+            let (number, _) = rest.split_once(':')?;
+            Some((
+                file.replacen("/lib/", "/usr/lib/", usize::from(file.starts_with("/lib/"))),
+                number.parse().ok()?,
+            ))
+        });
+        (dump, passed_over.collect())
+    }
+}
+
+fn get<'a>(fields: &'a [(String, String)], key: &str) -> &'a str {
+    fields.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value)
+}
+
+fn word<T: serde::Serialize + std::fmt::Debug>(value: T) -> String {
+    // OnAbnormal is on-abnormal.
+    let mut word = String::new();
+    for letter in format!("{value:?}").chars() {
+        if letter.is_uppercase() && !word.is_empty() {
+            word.push('-');
+        }
+        word.push(letter.to_ascii_lowercase());
+    }
+    word
+}
+
+/// As the audit reads a unit, in the words of the dump.
+fn ours(loaded: &Loaded, total_bytes: u64, plain_adjust: &str) -> Vec<(&'static str, String)> {
+    let settings = &loaded.settings;
+    let bytes = |limit: Limit| limit.bytes(total_bytes, 4096).unwrap_or(u64::MAX).to_string();
+    let adjust = &settings.oom_score_adjust;
+    let paths = |path: &Path| {
+        path.display().to_string().replacen(
+            "/lib/",
+            "/usr/lib/",
+            usize::from(path.starts_with("/lib")),
+        )
+    };
+    vec![
+        ("Fragment Path", loaded.files.fragment.as_deref().map(paths).unwrap_or_default()),
+        (
+            "DropIn Path",
+            loaded.files.drop_ins.iter().map(|path| paths(path)).collect::<Vec<_>>().join(" "),
+        ),
+        ("MemoryMax", bytes(settings.memory_max.value)),
+        ("MemoryHigh", bytes(settings.memory_high.value)),
+        ("MemorySwapMax", bytes(settings.memory_swap_max.value)),
+        ("Restart", word::<Restart>(settings.restart.value)),
+        ("OOMPolicy", word::<OomPolicy>(settings.oom_policy.value)),
+        (
+            "OOMScoreAdjust",
+            adjust.at.as_ref().map_or(plain_adjust.to_owned(), |_| adjust.value.to_string()),
+        ),
+        ("ManagedOOMSwap", word::<ManagedOom>(settings.managed_oom_swap.value)),
+        ("ManagedOOMMemoryPressure", word::<ManagedOom>(settings.managed_oom_pressure.value)),
+        ("RestartSec", span(settings.restart_us.value)),
+    ]
+}
+
+/// As the manager shows it, of what the corpus has: whole seconds below a minute, or less than one.
+fn span(us: u64) -> String {
+    match us {
+        0 => "0".to_owned(),
+        us if us < 1_000_000 => format!("{}ms", us / 1000),
+        us if us < 60_000_000 => format!("{}s", us / 1_000_000),
+        us => format!("{us}us"),
+    }
+}
+
+fn theirs(fields: &[(String, String)], key: &str, plain_adjust: &str) -> String {
+    let path =
+        |path: &str| path.replacen("/lib/", "/usr/lib/", usize::from(path.starts_with("/lib/")));
+    match key {
+        "Fragment Path" => path(get(fields, key)),
+        "DropIn Path" => {
+            let paths = fields.iter().filter(|(name, _)| name == key);
+            paths.map(|(_, value)| path(value)).collect::<Vec<_>>().join(" ")
+        }
+        // The older name counts where the newer one is not set.
+        "MemoryMax" if get(fields, key) == u64::MAX.to_string() => {
+            get(fields, "MemoryLimit").to_owned()
+        }
+        // A reset takes away also what the manager of an ordinary user adds.
+        "OOMScoreAdjust" if get(fields, key).is_empty() => plain_adjust.to_owned(),
+        _ => get(fields, key).to_owned(),
+    }
+}
+
+/// What the manager gives a service that says nothing: it adds to its own where an ordinary user runs it.
+fn plain_adjust() -> String {
+    static ADJUST: OnceLock<String> = OnceLock::new();
+    let ask = || {
+        let tree = Tree::new();
+        tree.put("usr/lib/systemd/system/plain.service", b"[Service]\nExecStart=/bin/true\n");
+        let (dump, _) = tree.dump(&["plain.service".to_owned()]);
+        get(&dump["plain.service"], "OOMScoreAdjust").to_owned()
+    };
+    ADJUST.get_or_init(ask).clone()
+}
+
+/// The files of a unit, for whoever has to find out why it is read in two ways.
+fn texts(root: &Root, loaded: &Loaded) -> String {
+    let paths = loaded.files.fragment.iter().chain(&loaded.files.drop_ins);
+    let text = |path: &Path| root.text(path).unwrap_or_else(|error| error.to_string());
+    paths.map(|path| format!("-- {}\n{}", path.display(), text(path))).collect()
+}
+
+/// Compares all units of `tree`; how many there were.
+fn compare(tree: &Tree, what: &str) -> usize {
+    let root = tree.root();
+    let mut notes = Notes::default();
+    let names = Names::read(&root, &mut notes);
+    let mut units: Vec<String> = names.all().map(str::to_owned).collect();
+    units.extend(names.wanted().iter().cloned());
+    units.retain(|name| name.ends_with(".service") && !is_template(name));
+    units.sort();
+    units.dedup();
+    let (dump, mut passed_over) = tree.dump(&units);
+    let total_bytes = Machine::read(&Root::new(Path::new("/")).unwrap(), &mut notes).total_bytes;
+    let plain_adjust = plain_adjust();
+    let mut faults = Vec::new();
+    for unit in &units {
+        let ours_loaded = load::unit(&root, &names, &Defaults::default(), unit, &mut notes);
+        let by_alias = dump
+            .iter()
+            .find(|(_, fields)| fields.iter().any(|(key, value)| key == "Alias" && value == unit));
+        let Some(fields) = dump.get(unit).or(by_alias.map(|(_, fields)| fields)) else {
+            assert!(
+                ours_loaded.is_none(),
+                "{what}: {unit} is not known to systemd: {ours_loaded:?}"
+            );
+            continue;
+        };
+        let state = get(fields, "Unit Load State");
+        let Some(loaded) = ours_loaded else {
+            assert!(
+                matches!(state, "not-found" | "error" | "bad-setting"),
+                "{what}: {unit} is {state}"
+            );
+            continue;
+        };
+        if loaded.files.fragment.is_none() {
+            assert_eq!(state, "masked", "{what}: {unit}");
+            continue;
+        }
+        assert_eq!(state, "loaded", "{what}: {unit}");
+        for (key, value) in ours(&loaded, total_bytes, &plain_adjust) {
+            assert_eq!(
+                value,
+                theirs(fields, key, &plain_adjust),
+                "{what}: {key} of {unit}:\n{}",
+                texts(&root, &loaded)
+            );
+        }
+        faults.extend(loaded.settings.faults.iter().map(|fault| {
+            let file = fault.at.file.display().to_string();
+            let file = file.replacen("/lib/", "/usr/lib/", usize::from(file.starts_with("/lib/")));
+            (file, fault.at.line.unwrap_or(0))
+        }));
+    }
+    faults.sort();
+    faults.dedup();
+    passed_over.sort();
+    for (file, line) in &faults {
+        // systemd names the last line of one that is continued.
+        let named = |line: u32| passed_over.contains(&(file.clone(), line));
+        assert!(named(*line) || named(line + 1), "{what}: systemd takes {file}:{line}");
+    }
+    units.len()
+}
+
+#[test]
+fn hand_written_trees_are_read_as_systemd_reads_them() {
+    for (name, text) in [
+        ("order", include_str!("corpus/units/order.tree")),
+        ("lines", include_str!("corpus/units/lines.tree")),
+    ] {
+        let tree = Tree::unpack(text);
+        let count = compare(&tree, name);
+        assert!(count >= 20, "{name}: {count}");
+    }
+}
+
+#[test]
+fn bytes_that_are_no_text_are_read_as_systemd_reads_them() {
+    let tree = Tree::new();
+    let long = format!(
+        "[Service]\nExecStart=/bin/true\nDescription={}\nMemoryMax=1G\n",
+        "x".repeat(1 << 20)
+    );
+    let cases: [(&str, &[u8]); 9] = [
+        ("plain", b"[Service]\nExecStart=/bin/true\n"),
+        ("latin", b"[Service]\nExecStart=/bin/true\nMemoryMax=1G\nDescription=\xe4\n"),
+        ("latin-comment", b"[Service]\nExecStart=/bin/true\n# \xe4\nMemoryMax=1G\n"),
+        ("nul", b"[Service]\nExecStart=/bin/true\nMemoryMax=1G\0MemoryHigh=1G\n\0\nRestart=always\n"),
+        ("return", b"[Service]\r\nExecStart=/bin/true\r\nMemoryMax=1G\rMemoryHigh=1G\n\rRestart=always\r\n"),
+        ("bom", b"\xef\xbb\xbf[Service]\nExecStart=/bin/true\nMemoryMax=1G\n"),
+        ("bom-later", b"[Service]\nExecStart=/bin/true\n\xef\xbb\xbfMemoryMax=1G\n\xef\xbb\xbfMemoryHigh=1G\n"),
+        ("control", b"[Service]\nExecStart=/bin/true\n[Unit\x07]\nMemoryMax=1G\n"),
+        ("long", long.as_bytes()),
+    ];
+    for (name, bytes) in cases {
+        tree.put(&format!("usr/lib/systemd/system/{name}.service"), bytes);
+    }
+    assert_eq!(compare(&tree, "bytes"), cases.len());
+}
+
+#[test]
+fn each_size_is_taken_or_refused_as_by_systemd() {
+    let tree = Tree::new();
+    tree.put("usr/lib/systemd/system/plain.service", b"[Service]\nExecStart=/bin/true\n");
+    let sizes: Vec<&str> = include_str!("corpus/units/sizes.txt").lines().collect();
+    for (index, size) in sizes.iter().enumerate() {
+        for (key, kind) in [("MemoryMax", "max"), ("MemoryHigh", "high"), ("MemorySwapMax", "swap")]
+        {
+            // What is refused leaves 7M in place.
+            let text = format!("[Service]\nExecStart=/bin/true\n{key}=7M\n{key}={size}\n");
+            tree.put(&format!("usr/lib/systemd/system/{kind}{index}.service"), text.as_bytes());
+        }
+    }
+    assert_eq!(compare(&tree, "sizes"), 3 * sizes.len() + 1);
+}
+
+#[test]
+fn each_span_is_taken_or_refused_as_by_systemd() {
+    for text in include_str!("corpus/units/spans.txt").lines() {
+        let output = Command::new("systemd-analyze").args(["timespan", "--", text]).output();
+        let output = output.expect("systemd-analyze of Debian's package systemd");
+        let printed = String::from_utf8_lossy(&output.stdout).into_owned();
+        let theirs =
+            printed.lines().find_map(|line| line.trim().strip_prefix("μs: ")?.parse::<u64>().ok());
+        assert_eq!(values::span_us(text), theirs, "{text:?}: {printed}");
+    }
+}
+
+#[test]
+fn the_search_path_is_systemds() {
+    let output = Command::new("systemd-analyze").args(["--system", "unit-paths"]).output();
+    let output = output.expect("systemd-analyze of Debian's package systemd");
+    let theirs = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(audit::units::search::UNIT_PATHS.to_vec(), theirs.lines().collect::<Vec<_>>());
+}
+
+#[test]
+fn generated_trees_are_read_as_systemd_reads_them() {
+    let seed = std::env::var("RAMPAGE_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok())
+        .unwrap_or_else(|| fastrand::u64(..));
+    let mut random = fastrand::Rng::with_seed(seed);
+    for round in 0..4 {
+        let tree = Tree::new();
+        tree.put("usr/lib/systemd/system/plain.service", b"[Service]\nExecStart=/bin/true\n");
+        for number in 0..60 {
+            generate(&tree, &mut random, number);
+        }
+        let count = compare(&tree, &format!("RAMPAGE_SEED={seed}, round {round}"));
+        assert!(count > 50);
+    }
+}
+
+const FOLDERS: [&str; 5] = [
+    "/etc/systemd/system.control",
+    "/etc/systemd/system",
+    "/run/systemd/system",
+    "/usr/local/lib/systemd/system",
+    "/usr/lib/systemd/system",
+];
+
+fn generate(tree: &Tree, random: &mut fastrand::Rng, number: u32) {
+    let stem = format!(
+        "{}{number}",
+        random.choice(["a", "a-b", "a-b-c", "php8.", "x--y-", "-z"]).unwrap()
+    );
+    let (name, wanted) = if random.u8(..4) == 0 {
+        (format!("{stem}@.service"), Some(format!("{stem}@i-{number}.service")))
+    } else {
+        (format!("{stem}.service"), None)
+    };
+    for _ in 0..random.u8(1..3) {
+        let folder = random.choice(FOLDERS).unwrap();
+        let path = format!("{folder}/{name}");
+        match random.u8(..20) {
+            0 => tree_link(tree, &path, "/dev/null"),
+            1 => tree.put(&path, b""),
+            _ => tree.put(
+                &path,
+                format!("[Service]\nExecStart=/bin/true\n{}", lines(random)).as_bytes(),
+            ),
+        }
+    }
+    if let Some(instance) = &wanted {
+        tree_link(tree, &format!("/etc/systemd/system/all.target.wants/{instance}"), &name);
+    }
+    let unit = wanted.unwrap_or(name.clone());
+    let mut folders = vec![unit.clone(), name.clone()];
+    folders.extend(unit.char_indices().filter(|&(_, letter)| letter == '-').map(|(at, _)| {
+        match instance_of(&unit) {
+            Some(_) => format!("{}@.service", &unit[..=at]),
+            None => format!("{}.service", &unit[..=at]),
+        }
+    }));
+    if random.u8(..4) == 0 {
+        folders.push("service".to_owned());
+    }
+    for _ in 0..random.u8(..5) {
+        let folder = random.choice(FOLDERS).unwrap();
+        let own = random.choice(&folders).unwrap();
+        // A link of the same name from an earlier unit may already be there.
+        let path = format!(
+            "{folder}/{own}.d/{}.conf",
+            random.choice(["10", "20", "a", "zz", "override"]).unwrap()
+        );
+        if random.u8(..15) == 0 {
+            tree_link(tree, &path, "/dev/null");
+        } else if !tree.folder.path().join(&path[1..]).is_symlink() {
+            tree.put(&path, format!("[Service]\n{}", lines(random)).as_bytes());
+        }
+    }
+}
+
+fn tree_link(tree: &Tree, path: &str, target: &str) {
+    let outside = tree.folder.path().join(&path[1..]);
+    if fs::symlink_metadata(&outside).is_err() {
+        tree.link(path, target);
+    }
+}
+
+fn lines(random: &mut fastrand::Rng) -> String {
+    let sizes: Vec<&str> = include_str!("corpus/units/sizes.txt").lines().collect();
+    let mut text = String::new();
+    for _ in 0..random.u8(..6) {
+        let size = *random.choice(&sizes).unwrap();
+        let line = match random.u8(..12) {
+            0 => format!("MemoryMax={size}"),
+            1 => format!("MemoryHigh = {size}"),
+            2 => format!("MemoryLimit={size}"),
+            3 => format!("MemorySwapMax={size}"),
+            4 => format!(
+                "Restart={}",
+                random
+                    .choice(["no", "always", "on-abort", "on-abnormal", "", "yes", "on-failure"])
+                    .unwrap()
+            ),
+            5 => format!(
+                "OOMPolicy={}",
+                random.choice(["stop", "continue", "kill", "", "STOP"]).unwrap()
+            ),
+            6 => format!(
+                "OOMScoreAdjust={}",
+                random
+                    .choice(["-1000", "1000", "1001", "0x10", "-010", "", " 5", "5 5", "+7"])
+                    .unwrap()
+            ),
+            7 => format!(
+                "RestartSec={}",
+                random.choice(["5", "7s", "100ms", "-1", "", "3 s", "59"]).unwrap()
+            ),
+            8 => format!("ManagedOOMSwap={}", random.choice(["kill", "auto", "", "no"]).unwrap()),
+            9 => format!(
+                "ManagedOOMMemoryPressure={}",
+                random.choice(["kill", "auto", "x"]).unwrap()
+            ),
+            10 => format!(
+                "{}[{}]",
+                random.choice(["# ", "", "; "]).unwrap(),
+                random.choice(["Service", "Unit", "Else"]).unwrap()
+            ),
+            _ => format!("Delegate={}", random.choice(["yes", "no", "", "memory"]).unwrap()),
+        };
+        let line = if random.u8(..8) == 0 { line.replacen('=', "=\\\n", 1) } else { line };
+        text.push_str(&line);
+        text.push('\n');
+    }
+    text
+}
