@@ -65,6 +65,12 @@ pub struct Context<'a> {
 
 /// Audits the file system `root`.
 pub fn audit(root: &Root, observed: &Observed) -> Report {
+    let (facts, notes) = read(root);
+    judge(&facts, observed, notes)
+}
+
+/// All facts, and what could not be read.
+pub fn read(root: &Root) -> (Facts, Vec<Note>) {
     let mut notes = Notes::default();
     let processes = processes::read(root, &mut notes);
     let facts = Facts {
@@ -77,8 +83,13 @@ pub fn audit(root: &Root, observed: &Observed) -> Report {
         system: system::read(root, &processes, &mut notes),
         processes,
     };
+    (facts, notes.finish())
+}
+
+/// What is wrong with them.
+pub fn judge(facts: &Facts, observed: &Observed, notes: Vec<Note>) -> Report {
     let nobody = Budget::default();
-    let first = Context { facts: &facts, budget: &nobody, observed };
+    let first = Context { facts, budget: &nobody, observed };
     let demands = [
         php::demands,
         mysql::demands,
@@ -92,5 +103,5 @@ pub fn audit(root: &Root, observed: &Observed) -> Report {
     let context = Context { budget: &budget, ..first };
     let judges = [php::judge, mysql::judge, redis::judge, web::judge, units::judge, system::judge];
     let findings = judges.iter().flat_map(|judge| judge(&context)).collect();
-    Report::new(findings, budget, notes.finish())
+    Report::new(findings, budget, notes)
 }

@@ -1,6 +1,7 @@
 //! The command line: every flag of every command. Help and man pages come from here. How values
 //! are read is in [`value`].
 
+mod audit;
 mod service;
 mod value;
 
@@ -15,6 +16,7 @@ use crate::event::{Config, Filters};
 use crate::php::Disclosure;
 use crate::text::printable;
 
+pub use self::audit::{Audit, FailOn};
 pub use self::service::{ConfigAction, ConfigArgs, ConfigFile, Incidents, Serve};
 use self::value::{
     HIERARCHIES, below, parse_comm, parse_flame, parse_interval, parse_max_size, parse_ring,
@@ -42,6 +44,10 @@ pub enum UsageError {
         source
     )]
     StateDirectory { path: PathBuf, source: io::Error },
+    #[error("--root: {source}; give the folder of an unpacked file system")]
+    AuditRoot { source: ::audit::ReadError },
+    #[error("--emit: {source}")]
+    Emit { source: ::audit::plan::EmitError },
     #[error("--explain reads the trace twice; give it as a file")]
     ExplainStream,
     #[error("there is no finding {id} in this trace; leave the number out to see all")]
@@ -73,11 +79,13 @@ Examples:
   rampage record -o /var/tmp/t.jsonl.zst --duration 10m
   rampage replay /var/tmp/t.jsonl.zst
   rampage php                         what each PHP worker does now, the largest first
+  rampage audit                       what of the configuration will exhaust the memory
   rampage doctor                      what this host can be traced with
   rampage demo                        a leak and its OOM kill, in a private 256 MiB cgroup
 
 Exit status: 0 done, 1 other error, 2 wrong usage, 3 missing privilege or kernel support,
-4 damaged input file (all that was readable was used).")]
+4 damaged input file (all that was readable was used), 5 an audit found something at or above its
+threshold.")]
 pub struct Cli {
     /// Say more: -v debug lines of the kernel programs and the loader, -vv everything.
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -98,6 +106,8 @@ pub enum Command {
     Replay(Replay),
     /// Look into PHP workers: request, memory_limit, PHP stack.
     Php(Php),
+    /// Find what of the configuration will exhaust the memory, before it happens.
+    Audit(Audit),
     /// Show what this host can be traced with, and what is lost.
     Doctor(Doctor),
     /// Show a leak and its OOM kill in a private 256 MiB cgroup; safe on any host.

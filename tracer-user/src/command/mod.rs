@@ -1,5 +1,6 @@
 //! The commands, one file each, and what their failures mean to the caller.
 
+pub mod audit;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -31,6 +32,7 @@ pub fn execute(cli: &Cli) -> anyhow::Result<()> {
         }
         Command::Replay(args) => replay::execute(args, cli.verbose),
         Command::Php(args) => php::execute(args),
+        Command::Audit(args) => audit::execute(args),
         Command::Doctor(args) => doctor::execute(args),
         Command::Demo(args) => demo::execute(args, cli.verbose),
         Command::Man(args) => man::execute(args),
@@ -42,13 +44,14 @@ pub fn execute(cli: &Cli) -> anyhow::Result<()> {
 }
 
 /// Exit code of a failure: 2 wrong usage or settings, 3 missing privilege or kernel support, 4 a damaged input
-/// file, 1 anything else. 0: the reader of the output went away, as it may.
+/// file, 5 an audit that found something, 1 anything else. 0: the reader of the output went away, as it may.
 pub fn exit_code(error: &anyhow::Error) -> u8 {
     match error {
         e if matches!(e.downcast_ref(), Some(SinkError::Closed)) => 0,
         e if e.is::<UsageError>() || e.is::<SettingsError>() => 2,
         e if e.is::<Unsupported>() => 3,
         e if e.is::<replay::DamagedInput>() => 4,
+        e if e.is::<audit::Failed>() => 5,
         _ => 1,
     }
 }

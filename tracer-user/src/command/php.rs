@@ -158,7 +158,7 @@ pub struct Silent {
 }
 
 /// All workers, the largest first, and who could not be looked into in time.
-fn all(options: LookOptions) -> anyhow::Result<(Vec<Worker>, Silent)> {
+pub(super) fn all(options: LookOptions) -> anyhow::Result<(Vec<Worker>, Silent)> {
     let deadline = Instant::now() + ANSWER_WITHIN;
     let mut tgids = process::list().context("cannot list /proc")?;
     // Those that their name gives away come first: there may be no time for all.

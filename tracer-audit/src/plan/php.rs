@@ -1,0 +1,141 @@
+//! Workers and memory_limit of each pool.
+
+use super::emit::Section;
+use super::{MIB, Plan};
+use crate::php::{Fit, Pool, Site, php_size, typical_bytes};
+use crate::report::Subject;
+use crate::units::Service;
+use crate::{Context, Observed};
+
+/// memory_limit that a pool can work with when nothing is known of it: PHP's own default.
+const WORKABLE_BYTES: u64 = 128 * MIB;
+/// No script needs more; one that does is to be written otherwise, or run on the command line.
+const MOST_BYTES: u64 = 1024 * MIB;
+/// The last file of a folder, but for names that begin with the same letters.
+const DROP_IN: &str = "zz-rampage.conf";
+
+/// What a pool should have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Share {
+    pub workers: u32,
+    pub limit_bytes: u64,
+}
+
+impl Share {
+    /// Of `share_bytes`.
+    pub fn new(pool: &Pool, fit: &Fit, observed: &Observed) -> Self {
+        let workers = pool.workers.max(1);
+        let now = pool.limit_bytes().unwrap_or(u64::MAX);
+        if now.saturating_mul(u64::from(workers)) <= fit.share_bytes {
+            return Self { workers: pool.workers, limit_bytes: now };
+        }
+        // Half as much again as what 95 of 100 workers needed, in steps of 32 MiB.
+        let needed = typical_bytes(pool, observed).saturating_mul(3) / 2;
+        let workable = WORKABLE_BYTES.max(needed.next_multiple_of(32 * MIB)).min(now);
+        if let Some(limit) = fit.limit_bytes.filter(|limit| *limit >= workable) {
+            return Self { workers: pool.workers, limit_bytes: limit.min(now).min(MOST_BYTES) };
+        }
+        let fitting = u32::try_from(fit.share_bytes / workable.max(1)).unwrap_or(u32::MAX);
+        Self { workers: fitting.clamp(1, workers), limit_bytes: workable }
+    }
+
+    fn bytes(self) -> u64 {
+        self.limit_bytes.saturating_mul(u64::from(self.workers))
+    }
+}
+
+impl Plan {
+    /// Gives `room_bytes` to the pools; returns what they and their services take of it.
+    pub(super) fn php(&mut self, context: &Context<'_>, room_bytes: u64) -> u64 {
+        let facts = &context.facts.php;
+        let of_limits = room_bytes / 10 * 9;
+        let mut taken = 0_u64;
+        for site in facts.sites.iter().filter(|site| site.counts) {
+            let mut own = 0_u64;
+            for pool in &site.pools {
+                let fit = Fit::new(facts, pool, of_limits);
+                let share = Share::new(pool, &fit, context.observed);
+                self.pool(context, site, pool, share);
+                own = own.saturating_add(share.bytes());
+            }
+            let with_rest = own.saturating_add(own / 10);
+            self.service(context, site, with_rest);
+            taken = taken.saturating_add(with_rest);
+        }
+        taken
+    }
+
+    fn pool(&mut self, context: &Context<'_>, site: &Site, pool: &Pool, share: Share) {
+        let demands = &context.budget.demands;
+        let is_its = |subject, name: &str| subject == Subject::Php && name == pool.name;
+        if let Some(demand) = demands.iter().find(|one| is_its(one.subject, &one.name)) {
+            self.row(demand, share.bytes().saturating_add(share.bytes() / 10));
+        }
+        let (is_fewer, is_less) =
+            (share.workers < pool.workers, Some(share.limit_bytes) != pool.limit_bytes());
+        if !is_fewer && !is_less {
+            return;
+        }
+        let file = match &site.pool_folder {
+            Some(folder) => folder.join(DROP_IN),
+            None => {
+                self.remarks.push(format!(
+                    "pool {}: no folder of pools is read by {}; set pm.max_children = {} and \
+                     php_admin_value[memory_limit] = {} in its section",
+                    pool.name,
+                    site.conf.display(),
+                    share.workers,
+                    php_size(share.limit_bytes)
+                ));
+                return;
+            }
+        };
+        let section = Section::named(&pool.name);
+        if is_fewer {
+            let workers = share.workers;
+            self.files.line(file.clone(), section.clone(), &format!("pm.max_children = {workers}"));
+            // php-fpm refuses a dynamic pool that may keep more idle workers than it may have.
+            if pool.max_spare > workers {
+                for line in [
+                    "pm.start_servers = 1".to_owned(),
+                    "pm.min_spare_servers = 1".to_owned(),
+                    format!("pm.max_spare_servers = {workers}"),
+                ] {
+                    self.files.line(file.clone(), section.clone(), &line);
+                }
+            }
+            let (from, to) = (Some(pool.max_children.value.to_string()), workers.to_string());
+            self.propose(&pool.name, "pm.max_children", from, to, file.clone());
+        }
+        if is_less {
+            let to = php_size(share.limit_bytes);
+            let line = format!("php_admin_value[memory_limit] = {to}");
+            self.files.line(file.clone(), section, &line);
+            let from = pool.limit_bytes().map_or_else(|| "-1".to_owned(), php_size);
+            self.propose(&pool.name, "memory_limit", Some(from), to, file);
+        }
+    }
+
+    /// The unit's limit: when a limit of PHP does not hold, PHP itself is what dies.
+    fn service(&mut self, context: &Context<'_>, site: &Site, bytes: u64) {
+        let is_its = |name: &str| match site.version {
+            Some(version) => name.contains(&version.to_string()) || !name.contains('.'),
+            None => true,
+        };
+        let mut units = context.facts.units.used();
+        let unit = units.find(|unit| {
+            let stem = unit.name.trim_end_matches(".service");
+            unit.service == Service::Php && is_its(stem)
+        });
+        let Some(unit) = unit.filter(|unit| unit.memory_max_bytes.is_none_or(|max| max > bytes))
+        else {
+            return;
+        };
+        let file = unit.drop_in_folder().join(crate::units::DROP_IN);
+        let to = format!("{}M", bytes.div_ceil(MIB));
+        self.files.line(file.clone(), Section::named("Service"), &format!("MemoryMax={to}"));
+        let from = unit.memory_max_bytes.map(|max| format!("{}M", max / MIB));
+        let name = unit.name.clone();
+        self.propose(&name, "MemoryMax", from, to, file);
+    }
+}

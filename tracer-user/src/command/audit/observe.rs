@@ -1,0 +1,134 @@
+//! What no file tells: memory_limit in force in running workers, whom the kernel would kill now, and how
+//! large workers became in a trace.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::Duration;
+
+use audit::Root;
+use audit::observed::{Observed, Pool, Worker};
+use rustc_hash::FxHashMap;
+
+use crate::cli::{Speed, UsageError};
+use crate::command::php;
+use crate::command::replay::DamagedInput;
+use crate::event::{Diagnosis, Event, Evidence, ProcessKey, Stamped};
+use crate::model::Model;
+use crate::php::LookOptions;
+use crate::pipeline::Pipeline;
+use crate::run::{self, RunOptions};
+use crate::sink::{Sink, SinkError};
+use crate::source::replay::ReplaySource;
+
+/// A worker that does not answer within this is left out.
+const LOOK_WITHIN: Duration = Duration::from_millis(300);
+
+/// Everything that can be seen. Without the privilege to look into processes there are no workers, which the
+/// audit says by itself.
+pub fn all(root: &Root, trace: Option<&Path>) -> anyhow::Result<Observed> {
+    let mut observed = if root.is_host() { running() } else { Observed::default() };
+    if let Some(trace) = trace {
+        observed.pools = pools(trace)?;
+    }
+    Ok(observed)
+}
+
+fn running() -> Observed {
+    let options = LookOptions { timeout: LOOK_WITHIN, ..LookOptions::default() };
+    let Ok((workers, _)) = php::all(options) else { return Observed::default() };
+    let worker = |worker: php::Worker| {
+        let limit_bytes = worker.look.memory?.limit_bytes;
+        let pool = worker.look.pool?.to_string();
+        Some(Worker { tgid: worker.look.tgid, master_tgid: worker.who.ppid, pool, limit_bytes })
+    };
+    let workers = workers.into_iter().filter_map(worker).collect();
+    Observed { workers, ..Observed::default() }
+}
+
+/// The pools of a trace.
+fn pools(trace: &Path) -> anyhow::Result<Vec<Pool>> {
+    let mut source = ReplaySource::open(trace, Speed::Max)
+        .map_err(|source| UsageError::Input { source })?;
+    let mut survey = Survey::default();
+    let pipeline = &mut Pipeline::new(vec![&mut survey]);
+    run::block_on(run::run(&mut source, pipeline, RunOptions::default()))?;
+    if let Some((file, damage)) = source.damaged_file() {
+        let name = file.to_string_lossy().into_owned();
+        tracing::warn!("{}", DamagedInput { name, damage });
+    }
+    Ok(survey.pools())
+}
+
+/// The largest each worker became, and the leaks that were found.
+#[derive(Debug, Default)]
+struct Survey {
+    peaks: FxHashMap<ProcessKey, (String, u64)>,
+    leaks: BTreeMap<String, u64>,
+}
+
+impl Survey {
+    fn pools(self) -> Vec<Pool> {
+        let mut sizes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+        for (pool, bytes) in self.peaks.into_values() {
+            sizes.entry(pool).or_default().push(bytes);
+        }
+        let pool = |(name, mut sizes): (String, Vec<u64>)| {
+            sizes.sort_unstable();
+            Pool {
+                workers: sizes.len() as u64,
+                p50_bytes: percentile(&sizes, 50),
+                p95_bytes: percentile(&sizes, 95),
+                largest_bytes: percentile(&sizes, 100),
+                leak_bytes_per_request: self.leaks.get(&name).copied(),
+                name,
+            }
+        };
+        sizes.into_iter().map(pool).collect()
+    }
+}
+
+/// Nearest rank, of sorted sizes; 0 = there are none.
+fn percentile(sorted: &[u64], percent: usize) -> u64 {
+    let rank = (sorted.len() * percent).div_ceil(100);
+    rank.checked_sub(1).and_then(|at| sorted.get(at)).copied().unwrap_or(0)
+}
+
+impl Sink for Survey {
+    fn event(&mut self, model: &Model, at: &Stamped) -> Result<(), SinkError> {
+        match &at.event {
+            Event::Growth(growth) => {
+                let key = ProcessKey { tgid: growth.tgid, start_ns: growth.start_ns };
+                let pool = model.process(&key).and_then(|process| process.pool());
+                if let Some(pool) = pool {
+                    let bytes = growth.anon_bytes.saturating_add(growth.swap_bytes);
+                    let peak = self.peaks.entry(key).or_insert_with(|| (pool.to_owned(), 0));
+                    peak.1 = peak.1.max(bytes);
+                }
+            }
+            Event::Finding(finding) => {
+                if let Evidence::Pool(pool) = &finding.evidence
+                    && pool.diagnosis == Diagnosis::SlowLeak
+                    && let Some(bytes) = pool.leak_bytes_per_request
+                    && let Some(name) = finding.subject.as_ref().and_then(|one| one.pool.as_deref())
+                {
+                    self.leaks.insert(name.to_owned(), bytes as u64);
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::percentile;
+
+    #[test]
+    fn percentiles_are_those_of_the_nearest_rank() {
+        let sizes: Vec<u64> = (1..=20).collect();
+        assert_eq!([50, 95, 100].map(|percent| percentile(&sizes, percent)), [10, 19, 20]);
+        assert_eq!([50, 95, 100].map(|percent| percentile(&[7], percent)), [7; 3]);
+        assert_eq!(percentile(&[], 50), 0);
+    }
+}
