@@ -134,9 +134,7 @@ impl Settings {
             return self.refuse(at, format!("option {} needs a value", found.name));
         }
         if let Some(variable) = variables::find(found.name) {
-            if !found.maximum && !names_a_cache(option) {
-                self.number_given(variable, &found, option, at);
-            }
+            self.number_given(variable, &found, option, at);
         } else if let Some(name) = TEXTS.iter().find(|name| **name == found.name) {
             let value = found.value.map(str::to_owned);
             self.texts.insert(name, Set { value, at: at.cloned() });
@@ -158,6 +156,10 @@ impl Settings {
                 return self.refuse(at, format!("{}: {error}", found.name.replace('-', "_")));
             }
         };
+        // What a session may set at most, or another cache.
+        if found.maximum || names_a_cache(option) {
+            return;
+        }
         let said = Said { value, option: option.to_owned(), at: at.cloned() };
         self.numbers.entry(variable.name).or_default().push(said);
     }

@@ -1,0 +1,323 @@
+//! What a redis may take of the memory, and whether it fits.
+
+use std::path::Path;
+
+use super::instance::Instance;
+use crate::Context;
+use crate::budget::{Budget, Demand};
+use crate::origin::Origin;
+use crate::processes::Process;
+use crate::report::{Change, Finding, Severity, Subject};
+use crate::size::human;
+
+const MIB: u64 = 1 << 20;
+
+/// What a redis has without data: 10 MiB resident of Debian's 7.0, measured; twice that with its clients.
+const BASE_BYTES: u64 = 20 * MIB;
+
+/// A file's time is cut down to seconds, and a server reads for a moment after its start.
+const SLACK_S: u64 = 2;
+
+/// What `instance` takes.
+pub fn demand(instance: &Instance) -> Demand {
+    let observed = instance.process.as_ref().map(Process::held_bytes);
+    let limit = instance.config.maxmemory().value;
+    let reserved = limit.saturating_add(BASE_BYTES).max(observed.unwrap_or(0));
+    let forks = instance.forks();
+    let (worst_bytes, how) = match (limit, forks) {
+        (0, _) if instance.config.refused.is_some() => {
+            (None, "its configuration is refused".to_owned())
+        }
+        (0, _) => (None, "no maxmemory: nothing bounds it".to_owned()),
+        (limit, true) => (
+            Some(limit.saturating_mul(2).saturating_add(BASE_BYTES)),
+            format!("{} of data, and as much again while a snapshot is written", human(limit)),
+        ),
+        (limit, false) => {
+            (Some(limit.saturating_add(BASE_BYTES)), format!("{} of data", human(limit)))
+        }
+    };
+    Demand {
+        subject: Subject::Redis,
+        name: instance.name.clone(),
+        reserved_bytes: reserved,
+        worst_bytes,
+        observed_bytes: observed,
+        how,
+        at: instance.at(),
+    }
+}
+
+/// What a redis in a container takes, of which no file is read.
+pub fn contained(process: &Process) -> Demand {
+    Demand {
+        subject: Subject::Redis,
+        name: format!("redis in a container (process {})", process.tgid),
+        reserved_bytes: process.held_bytes(),
+        worst_bytes: None,
+        observed_bytes: Some(process.held_bytes()),
+        how: "its configuration is in the container, and not read".to_owned(),
+        at: None,
+    }
+}
+
+/// The `maxmemory` that fits into what the budget leaves to redis, bytes, whole MiB: a copy of the process
+/// takes as much again at worst, where it is made.
+pub fn fitting_maxmemory(instance: &Instance, budget: &Budget) -> u64 {
+    let room = budget.room_for_bytes(Subject::Redis).saturating_sub(BASE_BYTES);
+    let share = if instance.forks() { room / 2 } else { room };
+    (share - share % MIB).max(MIB)
+}
+
+/// All findings about `instance`.
+pub fn judge(instance: &Instance, overcommit: Option<u64>, context: &Context<'_>) -> Vec<Finding> {
+    if let Some(finding) = refused(instance) {
+        return vec![finding];
+    }
+    let mut findings = Vec::new();
+    if instance.config.maxmemory().value == 0 {
+        // A file that is not known may well have a limit.
+        findings.extend(instance.file.as_ref().and_then(|_| unbounded(instance, context)));
+    } else {
+        findings.extend(too_large(instance, context).or_else(|| copy(instance, context)));
+        findings.extend(policy(instance));
+    }
+    findings.extend(fork(instance, overcommit, context));
+    findings.extend(buffers(instance));
+    findings.extend(changed(instance));
+    findings
+}
+
+fn finding(
+    instance: &Instance,
+    (kind, severity): (&'static str, Severity),
+    summary: String,
+    why: impl Into<String>,
+) -> Finding {
+    let mut finding = Finding::new(kind, severity, Subject::Redis, &instance.name, summary, why);
+    finding.at = instance.at();
+    finding
+}
+
+fn refused(instance: &Instance) -> Option<Finding> {
+    let (at, why) = instance.config.refused.clone()?;
+    let summary = format!("{} will not start again: {why}", instance.name);
+    let mut finding = finding(
+        instance,
+        ("redis_does_not_start", Severity::Warning),
+        summary,
+        "After the next kill or reboot it stays down, and what needs it fails.",
+    );
+    finding.at = at;
+    Some(finding)
+}
+
+/// As Debian has it: worth knowing, and a danger once it holds much.
+fn unbounded(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
+    let held = instance.process.as_ref().map_or(0, Process::held_bytes);
+    let budget = context.budget;
+    let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
+    let large = memory > 0 && held > memory / 2;
+    let held_now = if held > 0 { format!("; it holds {} now", human(held)) } else { String::new() };
+    let mut finding = finding(
+        instance,
+        ("redis_unbounded", if large { Severity::Warning } else { Severity::Info }),
+        format!("{} has no maxmemory: nothing bounds it{held_now}", instance.name),
+        "It grows with its data until the kernel kills something; with a limit it drops old keys or refuses new \
+         ones.",
+    );
+    if memory > 0 {
+        finding.change = Some(change(instance, fitting_maxmemory(instance, budget)));
+    }
+    finding.figures = [("held_bytes", held)].into();
+    Some(finding)
+}
+
+fn too_large(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
+    let budget = context.budget;
+    let limit = instance.config.maxmemory().value;
+    let needs = limit.saturating_add(BASE_BYTES);
+    let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
+    let room = budget.room_for_bytes(Subject::Redis);
+    if budget.total_bytes == 0 || needs <= room {
+        return None;
+    }
+    let severity = if needs > memory { Severity::Critical } else { Severity::Warning };
+    let mut finding = finding(
+        instance,
+        ("redis_maxmemory_too_large", severity),
+        format!(
+            "{} may hold {} of data, but {} are left to it",
+            instance.name,
+            human(limit),
+            human(room)
+        ),
+        "It fills its maxmemory before it drops a key; then the kernel swaps, and kills the largest process.",
+    );
+    finding.excess_bytes = needs - room;
+    finding.change = Some(change(instance, fitting_maxmemory(instance, budget)));
+    finding.figures = [
+        ("maxmemory_bytes", limit),
+        ("room_bytes", room),
+        ("fitting_maxmemory_bytes", fitting_maxmemory(instance, budget)),
+    ]
+    .into();
+    Some(finding)
+}
+
+/// Every page that is written during a snapshot exists twice.
+fn copy(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
+    let budget = context.budget;
+    let limit = instance.config.maxmemory().value;
+    let worst = limit.saturating_mul(2).saturating_add(BASE_BYTES);
+    let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
+    if budget.total_bytes == 0 || !instance.forks() || worst <= memory {
+        return None;
+    }
+    let mut finding = finding(
+        instance,
+        ("redis_snapshot_too_large", Severity::Warning),
+        format!(
+            "{} may take {} while it writes a snapshot of {}, but there are {}",
+            instance.name,
+            human(worst),
+            human(limit),
+            human(memory)
+        ),
+        "A snapshot is written by a copy of the process: each page that changes meanwhile exists twice.",
+    );
+    finding.excess_bytes = worst - memory;
+    finding.others = snapshots(instance);
+    finding.change = Some(change(instance, fitting_maxmemory(instance, budget)));
+    finding.figures =
+        [("maxmemory_bytes", limit), ("worst_bytes", worst), ("memory_bytes", memory)].into();
+    Some(finding)
+}
+
+fn policy(instance: &Instance) -> Option<Finding> {
+    let set = instance.config.values.get("maxmemory-policy");
+    let policy = set.map_or("noeviction", |set| set.value.as_str());
+    let (what, why) = if policy == "noeviction" {
+        (
+            "refuses to write when its maxmemory is full",
+            "That keeps all data, as for queues and sessions it must; of a cache it makes an outage: there \
+             maxmemory-policy allkeys-lru drops what is oldest.",
+        )
+    } else if policy.starts_with("volatile-") {
+        (
+            "drops only keys that expire when its maxmemory is full",
+            "Once keys without an expiry fill it, it refuses to write, as without a policy.",
+        )
+    } else {
+        return None;
+    };
+    let mut finding = finding(
+        instance,
+        ("redis_eviction", Severity::Info),
+        format!("{} {what} (maxmemory-policy {policy})", instance.name),
+        why,
+    );
+    finding.at = set.and_then(|set| set.at.clone()).or(finding.at);
+    Some(finding)
+}
+
+/// Mode 1 lets every copy be made, mode 0 refuses only the absurd, mode 2 counts a copy in full.
+fn fork(instance: &Instance, overcommit: Option<u64>, context: &Context<'_>) -> Option<Finding> {
+    let mode = overcommit.filter(|mode| *mode != 1)?;
+    let held = instance.process.as_ref().map_or(0, Process::held_bytes);
+    let data = held.max(instance.config.maxmemory().value);
+    let total = context.budget.total_bytes;
+    // A small one is copied whatever the mode.
+    if !instance.forks() || total == 0 || data < total / 4 {
+        return None;
+    }
+    let strict = mode == 2 && data > total / 2;
+    let mut finding = finding(
+        instance,
+        ("redis_fork_may_fail", if strict { Severity::Warning } else { Severity::Info }),
+        format!(
+            "{} may fail to write snapshots of {}: vm.overcommit_memory is {mode}",
+            instance.name,
+            human(data)
+        ),
+        "A snapshot needs a copy of the process, which the kernel may refuse; then redis refuses to write \
+         (stop-writes-on-bgsave-error).",
+    );
+    finding.others = snapshots(instance);
+    finding.change =
+        Some(Change::add(Path::new("/etc/sysctl.d/redis.conf"), None, "vm.overcommit_memory = 1"));
+    finding.figures = [("data_bytes", data)].into();
+    Some(finding)
+}
+
+/// Output that clients do not fetch is in no maxmemory when it is a replica's.
+fn buffers(instance: &Instance) -> Vec<Finding> {
+    let given = instance.config.buffers.iter();
+    given
+        .filter(|(class, set)| {
+            **class != "normal" && set.value.hard_bytes == 0 && set.value.soft_bytes == 0
+        })
+        .map(|(class, set)| {
+            let mut finding = finding(
+                instance,
+                ("redis_output_unbounded", Severity::Info),
+                format!(
+                    "{} keeps what {class} clients do not fetch without a limit",
+                    instance.name
+                ),
+                "A client that is slow or hangs makes it grow; the default cuts such clients off.",
+            );
+            finding.at = set.at.clone();
+            finding.change = set.at.clone().map(|at| {
+                let limit = if *class == "replica" { "256mb 64mb 60" } else { "32mb 8mb 60" };
+                let line = format!("client-output-buffer-limit {class} ");
+                Change::replace(at, format!("{line}0 0 0"), line + limit)
+            });
+            finding
+        })
+        .collect()
+}
+
+fn changed(instance: &Instance) -> Option<Finding> {
+    let started = instance.process.as_ref()?.started_unix_s;
+    let later = |(_, written): &&(_, u64)| started > 0 && *written > started + SLACK_S;
+    let files: Vec<Origin> = instance
+        .config
+        .files
+        .iter()
+        .filter(later)
+        .map(|(file, _)| Origin::whole(file.clone()))
+        .collect();
+    let first = files.first()?;
+    let mut finding = finding(
+        instance,
+        ("redis_changed_since_start", Severity::Info),
+        format!("{first} changed after {} had started", instance.name),
+        "What it says now counts only after a restart, if it was not set in the running redis as well.",
+    );
+    finding.at = Some(first.clone());
+    finding.others = files[1..].to_vec();
+    Some(finding)
+}
+
+fn snapshots(instance: &Instance) -> Vec<Origin> {
+    let save = instance.config.save.as_ref().and_then(|set| set.at.clone());
+    let append = instance.config.values.get("appendonly").and_then(|set| set.at.clone());
+    save.into_iter().chain(append).collect()
+}
+
+/// The line with which `instance` has `bytes` as its maxmemory.
+fn change(instance: &Instance, bytes: u64) -> Change {
+    let line = format!("maxmemory {}mb", bytes / MIB);
+    match instance.config.values.get("maxmemory") {
+        Some(set) if set.at.is_some() => {
+            let at =
+                set.at.clone().unwrap_or_else(|| Origin::whole(Path::new("/etc/redis/redis.conf")));
+            Change::replace(at, format!("maxmemory {}", set.value), line)
+        }
+        _ => {
+            let file = instance.file.clone().unwrap_or_else(|| "/etc/redis/redis.conf".into());
+            Change::add(file, None, line)
+        }
+    }
+}
