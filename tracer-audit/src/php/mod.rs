@@ -29,7 +29,7 @@ use layout::Layout;
 pub use loaded::Changed;
 pub use master::{Master, Worker, in_container};
 pub use pool::{DEFAULT_LIMIT_BYTES, Memory, Odd, Pool, SetBy, ini_memory};
-pub use share::{Fit, typical_bytes};
+pub use share::{Fit, php_size, typical_bytes};
 pub use version::Version;
 
 /// What the files and processes say.

@@ -45,6 +45,11 @@ impl Section {
     pub fn named(name: &str) -> Self {
         Self(name.to_owned())
     }
+
+    /// Of a file without sections.
+    pub fn none() -> Self {
+        Self(String::new())
+    }
 }
 
 /// Files to write, with their sections and lines.
@@ -75,7 +80,9 @@ impl Files {
             let text = path.to_string_lossy();
             let php = text.strip_prefix("/etc/php/").and_then(|rest| rest.split('/').next());
             let restart = match php {
-                Some(version) => format!("php-fpm{version} -t && systemctl restart php{version}-fpm"),
+                Some(version) => {
+                    format!("php-fpm{version} -t && systemctl restart php{version}-fpm")
+                }
                 None if text.contains("mysql") || text.contains("my.cnf") => {
                     "systemctl restart mariadb".to_owned()
                 }
@@ -111,7 +118,8 @@ impl Files {
         }
         let mut emitted = Emitted::default();
         for (path, text) in targets {
-            put(&path, text.as_bytes()).map_err(|source| EmitError::Io { path: path.clone(), source })?;
+            put(&path, text.as_bytes())
+                .map_err(|source| EmitError::Io { path: path.clone(), source })?;
             emitted.files.push(path);
         }
         Ok(emitted)
@@ -121,7 +129,9 @@ impl Files {
 fn text(comment: char, sections: &BTreeMap<Section, Vec<String>>) -> String {
     let mut text = format!("{comment} {MARK}\n");
     for (section, lines) in sections {
-        text.push_str(&format!("\n[{}]\n", section.0));
+        if !section.0.is_empty() {
+            text.push_str(&format!("\n[{}]\n", section.0));
+        }
         for line in lines {
             text.push_str(line);
             text.push('\n');
@@ -137,9 +147,12 @@ fn is_ours(path: &Path) -> Result<bool, EmitError> {
         Err(source) => Err(EmitError::Io { path: path.to_owned(), source }),
         Ok(found) if !found.is_file() || found.len() > 1 << 20 => Ok(false),
         Ok(_) => {
-            let text = fs::read(path)
-                .map_err(|source| EmitError::Io { path: path.to_owned(), source })?;
-            Ok(String::from_utf8_lossy(&text).lines().next().is_some_and(|line| line.ends_with(MARK)))
+            let text =
+                fs::read(path).map_err(|source| EmitError::Io { path: path.to_owned(), source })?;
+            Ok(String::from_utf8_lossy(&text)
+                .lines()
+                .next()
+                .is_some_and(|line| line.ends_with(MARK)))
         }
     }
 }

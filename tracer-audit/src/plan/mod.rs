@@ -9,8 +9,6 @@
 
 mod emit;
 mod php;
-#[cfg(test)]
-mod tests;
 
 use std::path::PathBuf;
 
@@ -19,7 +17,10 @@ use serde::Serialize;
 pub use self::emit::{EmitError, Emitted};
 use self::emit::{Files, Section};
 use crate::budget::Demand;
-use crate::mysql;
+use crate::mysql::memory;
+use crate::mysql::options::resolve;
+use crate::mysql::reader::Given;
+use crate::mysql::variables::POOL;
 use crate::observed::Observed;
 use crate::report::{Report, Severity, Subject};
 use crate::{Context, Facts};
@@ -140,25 +141,25 @@ impl Plan {
         let Some(server) = facts.servers.iter().find(|server| server.name == demand.name) else {
             return demand.reserved_bytes;
         };
-        let now = mysql::pool_bytes(server, context.budget.total_bytes);
-        let meant = facts.unread.iter().filter_map(|unread| unread.pool_bytes()).max();
+        let now = memory::pool(server, context.budget.total_bytes).value;
+        let meant = facts.unread.iter().filter_map(|file| Some(file.said.get(POOL)?.value)).max();
         let most = (context.budget.total_bytes / 4 / (64 * MIB)).max(1) * 64 * MIB;
         let pool = meant.unwrap_or(0).max(now).min(most);
         let rest = demand.reserved_bytes.saturating_sub(now);
         if pool == now {
             return rest.saturating_add(pool);
         }
-        let to = mysql::option(pool);
+        let to = memory::option(pool);
         match server.drop_in() {
             Some(file) => {
                 let line = format!("innodb_buffer_pool_size = {to}");
                 self.files.line(file.clone(), Section::named("mysqld"), &line);
-                let from = Some(mysql::option(now));
+                let from = Some(memory::option(now));
                 self.propose(&demand.name, "innodb_buffer_pool_size", from, to, file);
-                if server.overrides_pool() {
+                let is_pool = |given: &Given| resolve(&given.option, true).is_ok_and(|one| one.name == POOL);
+                if server.behind_drop_in().any(is_pool) {
                     self.remarks.push(format!(
-                        "{}: its command line, or a file that is read later, sets the buffer pool, too, and \
-                         counts more",
+                        "{}: a file that is read later sets the buffer pool, too, and counts more",
                         demand.name
                     ));
                 }
@@ -178,22 +179,30 @@ impl Plan {
         let Some(instance) = facts.instances.iter().find(|one| one.name == demand.name) else {
             return demand.reserved_bytes;
         };
-        if let Some(set) = instance.maxmemory_bytes().filter(|set| *set <= most) {
-            return demand.reserved_bytes.max(set);
+        // A snapshot is written by a copy of the process, for which there must be room.
+        let copies = if instance.forks() { 2 } else { 1 };
+        let set = instance.config.maxmemory().value;
+        if set > 0 && set.saturating_mul(copies) <= most {
+            return demand.reserved_bytes.max(set.saturating_mul(copies));
         }
         // Twice what it holds now, so that it does not begin to evict tomorrow.
         let held = demand.observed_bytes.unwrap_or(0).saturating_mul(2);
-        let bytes = (held.max(64 * MIB).min(most) / MIB).max(1) * MIB;
-        let file = instance.config.clone();
-        self.remarks.push(format!(
-            "{}: Redis reads no drop-in files: add `maxmemory {}mb` {}, or say it at once with `redis-cli CONFIG \
-             SET maxmemory {}mb`",
-            demand.name,
-            bytes / MIB,
-            file.map_or_else(|| "to its file".to_owned(), |file| format!("to {}", file.display())),
-            bytes / MIB
-        ));
-        bytes
+        let bytes = (held.max(64 * MIB).min(most / copies) / MIB).max(1) * MIB;
+        let to = format!("{}mb", bytes / MIB);
+        let from = (set > 0).then(|| format!("{}mb", set / MIB));
+        match (instance.drop_in("maxmemory"), &instance.file) {
+            (Some(file), _) => {
+                self.files.line(file.clone(), Section::none(), &format!("maxmemory {to}"));
+                self.propose(&demand.name, "maxmemory", from, to, file);
+            }
+            (None, file) => self.remarks.push(format!(
+                "{}: Redis reads no drop-in files: write `maxmemory {to}` into {}, and say it to the running one by \
+                 `redis-cli CONFIG SET maxmemory {to}`",
+                demand.name,
+                file.as_ref().map_or_else(|| "its file".to_owned(), |file| file.display().to_string())
+            )),
+        }
+        bytes.saturating_mul(copies)
     }
 
     /// Services that need more than there is cannot be planned for: PHP's rows then stand for what is left.
@@ -201,7 +210,8 @@ impl Plan {
         let sum = self.rows.iter().map(|row| row.proposed_bytes).fold(0, u64::saturating_add);
         if sum > self.total_bytes {
             self.remarks.push(
-                "what the other services need is more than the memory: move one to another host".to_owned(),
+                "what the other services need is more than the memory: move one to another host"
+                    .to_owned(),
             );
         }
     }

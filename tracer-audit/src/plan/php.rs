@@ -1,5 +1,8 @@
 //! Workers and memory_limit of each pool.
 
+use std::ffi::OsStr;
+use std::path::Path;
+
 use super::emit::Section;
 use super::{MIB, Plan};
 use crate::php::{Fit, Pool, Site, php_size, typical_bytes};
@@ -11,8 +14,10 @@ use crate::{Context, Observed};
 const WORKABLE_BYTES: u64 = 128 * MIB;
 /// No script needs more; one that does is to be written otherwise, or run on the command line.
 const MOST_BYTES: u64 = 1024 * MIB;
-/// The last file of a folder, but for names that begin with the same letters.
-const DROP_IN: &str = "zz-rampage.conf";
+/// Read last: of a directive the last line counts …
+const LAST: &str = "zz-rampage.conf";
+/// … and first: of php_admin_value the first one does.
+const FIRST: &str = "00-rampage.conf";
 
 /// What a pool should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +52,7 @@ impl Share {
 impl Plan {
     /// Gives `room_bytes` to the pools; returns what they and their services take of it.
     pub(super) fn php(&mut self, context: &Context<'_>, room_bytes: u64) -> u64 {
+        let before = self.proposals.len();
         let facts = &context.facts.php;
         let of_limits = room_bytes / 10 * 9;
         let mut taken = 0_u64;
@@ -59,7 +65,9 @@ impl Plan {
                 own = own.saturating_add(share.bytes());
             }
             let with_rest = own.saturating_add(own / 10);
-            self.service(context, site, with_rest);
+            if self.proposals.len() > before {
+                self.service(context, site, with_rest, room_bytes);
+            }
             taken = taken.saturating_add(with_rest);
         }
         taken
@@ -76,11 +84,20 @@ impl Plan {
         if !is_fewer && !is_less {
             return;
         }
-        let file = match &site.pool_folder {
-            Some(folder) => folder.join(DROP_IN),
-            None => {
+        let names =
+            || site.files.iter().filter(|file| file.parent() == site.pool_folder.as_deref());
+        let is_between = |file: &Path| {
+            let name = file.file_name().unwrap_or_default();
+            let is_ours = name == FIRST || name == LAST;
+            is_ours || (name > OsStr::new(FIRST) && name < OsStr::new(LAST))
+        };
+        let (first, last) = match &site.pool_folder {
+            Some(folder) if names().all(|file| is_between(file)) => {
+                (folder.join(FIRST), folder.join(LAST))
+            }
+            _ => {
                 self.remarks.push(format!(
-                    "pool {}: no folder of pools is read by {}; set pm.max_children = {} and \
+                    "pool {}: {} reads no folder in which a file could come first and another last; set pm.max_children = {} and \
                      php_admin_value[memory_limit] = {} in its section",
                     pool.name,
                     site.conf.display(),
@@ -92,6 +109,7 @@ impl Plan {
         };
         let section = Section::named(&pool.name);
         if is_fewer {
+            let file = last;
             let workers = share.workers;
             self.files.line(file.clone(), section.clone(), &format!("pm.max_children = {workers}"));
             // php-fpm refuses a dynamic pool that may keep more idle workers than it may have.
@@ -105,19 +123,19 @@ impl Plan {
                 }
             }
             let (from, to) = (Some(pool.max_children.value.to_string()), workers.to_string());
-            self.propose(&pool.name, "pm.max_children", from, to, file.clone());
+            self.propose(&pool.name, "pm.max_children", from, to, file);
         }
         if is_less {
             let to = php_size(share.limit_bytes);
             let line = format!("php_admin_value[memory_limit] = {to}");
-            self.files.line(file.clone(), section, &line);
+            self.files.line(first.clone(), section, &line);
             let from = pool.limit_bytes().map_or_else(|| "-1".to_owned(), php_size);
-            self.propose(&pool.name, "memory_limit", Some(from), to, file);
+            self.propose(&pool.name, "memory_limit", Some(from), to, first);
         }
     }
 
     /// The unit's limit: when a limit of PHP does not hold, PHP itself is what dies.
-    fn service(&mut self, context: &Context<'_>, site: &Site, bytes: u64) {
+    fn service(&mut self, context: &Context<'_>, site: &Site, bytes: u64, room_bytes: u64) {
         let is_its = |name: &str| match site.version {
             Some(version) => name.contains(&version.to_string()) || !name.contains('.'),
             None => true,
@@ -127,7 +145,8 @@ impl Plan {
             let stem = unit.name.trim_end_matches(".service");
             unit.service == Service::Php && is_its(stem)
         });
-        let Some(unit) = unit.filter(|unit| unit.memory_max_bytes.is_none_or(|max| max > bytes))
+        let Some(unit) =
+            unit.filter(|unit| unit.memory_max_bytes.is_none_or(|max| max > room_bytes))
         else {
             return;
         };

@@ -24,7 +24,7 @@ use settings::{Defaults, Settings};
 const PAGE_BYTES: u64 = 4096;
 
 /// The file that a proposal is written to, below a unit's folder of drop-ins.
-const DROP_IN: &str = "50-rampage.conf";
+pub const DROP_IN: &str = "50-rampage.conf";
 
 /// What a unit runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

@@ -47,8 +47,8 @@ fn running() -> Observed {
 
 /// The pools of a trace.
 fn pools(trace: &Path) -> anyhow::Result<Vec<Pool>> {
-    let mut source = ReplaySource::open(trace, Speed::Max)
-        .map_err(|source| UsageError::Input { source })?;
+    let mut source =
+        ReplaySource::open(trace, Speed::Max).map_err(|source| UsageError::Input { source })?;
     let mut survey = Survey::default();
     let pipeline = &mut Pipeline::new(vec![&mut survey]);
     run::block_on(run::run(&mut source, pipeline, RunOptions::default()))?;
