@@ -12,7 +12,7 @@ use audit::php::fpm::directive::{Manager, Value};
 use audit::php::fpm::{Conf, Source};
 use audit::php::ini::files::{Ini, Places};
 use audit::php::ini::{End, Reader, Statement, parse};
-use audit::php::{Version, ini_memory};
+use audit::php::{Pool, SetBy, Version, ini_memory};
 use audit::{Notes, Root};
 
 const VERSION: Version = Version::new(8, 2);
@@ -455,4 +455,109 @@ fn the_ini_language_is_phps() {
         texts.len(),
         wrong.join("\n")
     );
+}
+
+/// A php-fpm of its own in a private folder; ended when dropped.
+struct Running(std::process::Child);
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // Not KILL: its worker would outlive it.
+        let tgid = rustix::process::Pid::from_child(&self.0);
+        let _ = rustix::process::kill_process(tgid, rustix::process::Signal::TERM);
+        let _ = self.0.wait();
+    }
+}
+
+/// What the script answers through FastCGI, without the headers.
+fn request(socket: &Path, script: &Path) -> String {
+    use std::io::{Read as _, Write as _};
+    let record = |kind: u8, body: &[u8]| {
+        let len = u16::try_from(body.len()).unwrap().to_be_bytes();
+        [&[1, kind, 0, 1, len[0], len[1], 0, 0], body].concat()
+    };
+    let mut parameters = Vec::new();
+    for (name, value) in [("SCRIPT_FILENAME", script.to_str().unwrap()), ("REQUEST_METHOD", "GET")]
+    {
+        parameters.extend([name.len() as u8, value.len() as u8]);
+        parameters.extend([name.as_bytes(), value.as_bytes()].concat());
+    }
+    let begin = record(1, &[0, 1, 0, 0, 0, 0, 0, 0]);
+    let whole = [begin, record(4, &parameters), record(4, &[]), record(5, &[])].concat();
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    let mut stream = loop {
+        match std::os::unix::net::UnixStream::connect(socket) {
+            Ok(stream) => break stream,
+            Err(error) if std::time::Instant::now() > until => panic!("{error}"),
+            Err(_) => std::thread::sleep(std::time::Duration::from_millis(20)),
+        }
+    };
+    stream.write_all(&whole).unwrap();
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).unwrap();
+    let answer = String::from_utf8_lossy(&answer).into_owned();
+    let body = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("{answer}")).1;
+    body.split('\n').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_worker_has_the_limit_that_the_audit_names() {
+    let cases = [
+        "",
+        "php_value[memory_limit] = 100M",
+        "php_admin_value[memory_limit] = 100M",
+        "php_value[memory_limit] = 100M\nphp_value[memory_limit] = 200M",
+        "php_admin_value[memory_limit] = 100M\nphp_admin_value[memory_limit] = 200M",
+        "php_admin_value[memory_limit] = 100M\nphp_value[memory_limit] = 200M",
+        "php_admin_value[memory_limit] = 8192M\n[www]\nphp_admin_value[memory_limit] = 200M",
+        "php_value[memory_limit] = 8192M\n[WWW]\nphp_admin_value[memory_limit] = 200M",
+        "php_admin_value[memory_limit] = 128MB\nphp_admin_value[memory_limit] = 200M",
+        "php_admin_value[Memory_Limit] = 200M",
+        "php_value[memory_limit] = 1M",
+        "php_value[memory_limit] = 0x10M",
+    ];
+    for case in cases {
+        let folder = tempfile::tempdir().unwrap();
+        let script = folder.path().join("limit.php");
+        // A worker of another user has to reach it.
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(folder.path(), open).unwrap();
+        let body = "<?php echo ini_get('memory_limit'), ' '; ini_set('memory_limit', '777M'); \
+                    echo ini_get('memory_limit'), \"\\n\";";
+        fs::write(&script, body).unwrap();
+        let socket = folder.path().join("www.sock");
+        let conf = folder.path().join("php-fpm.conf");
+        let text = format!(
+            "[global]\ndaemonize = no\nerror_log = {}\n[www]\nuser = nobody\ngroup = nogroup\nlisten = {}\npm = \
+             static\npm.max_children = 1\n{case}\n",
+            folder.path().join("error.log").display(),
+            socket.display()
+        );
+        fs::write(&conf, text).unwrap();
+        let child = Command::new("php-fpm8.2")
+            .args(["-n", "-R", "-F", "-y", conf.to_str().unwrap()])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .spawn()
+            .expect("this test needs the Debian package php8.2-fpm");
+        let running = Running(child);
+        let answer = request(&socket, &script);
+        drop(running);
+        let (limit, raised) = answer.trim().split_once(' ').unwrap();
+
+        let root = Root::new(Path::new("/")).unwrap();
+        let (environment, nothing) = (Some(BTreeMap::new()), BTreeMap::new());
+        let source = Source {
+            version: Some(VERSION),
+            prefix: Path::new("/usr"),
+            ini: &nothing,
+            environment: &environment,
+        };
+        let conf = Conf::read(&root, &conf, &source, &mut Notes::default());
+        let pool = Pool::new(&conf.pools[0], &conf, &Ini::default(), Some(VERSION));
+        let theirs = audit::php::ini::quantity::parse(limit, Some(VERSION)).limit();
+        assert_eq!(pool.limit_bytes(), theirs, "{case}: {answer}");
+        let pinned = pool.memory.set_by == SetBy::PhpAdminValue;
+        assert_eq!(pinned, raised != "777M", "{case}: {answer}");
+    }
 }
