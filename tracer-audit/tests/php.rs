@@ -11,7 +11,7 @@ use std::process::{Command, Output};
 use audit::php::fpm::directive::{Manager, Value};
 use audit::php::fpm::{Conf, Source};
 use audit::php::ini::files::{Ini, Places};
-use audit::php::ini::{End, Reader, Statement, parse};
+use audit::php::ini::{End, Reader, Statement, parse, quantity};
 use audit::php::{Pool, SetBy, Version, ini_memory};
 use audit::{Notes, Root};
 
@@ -500,6 +500,39 @@ fn request(socket: &Path, script: &Path) -> String {
     body.split('\n').next().unwrap().to_owned()
 }
 
+/// What a worker of `folder`/php-fpm.conf, which listens on `folder`/www.sock, has for memory_limit, and what it
+/// has after it tried to raise it to 777M.
+fn ask(folder: &Path) -> (String, String) {
+    // A worker of another user has to reach the script.
+    let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(folder, open).unwrap();
+    let script = folder.join("limit.php");
+    let body = "<?php echo ini_get('memory_limit'), ' '; ini_set('memory_limit', '777M'); \
+                echo ini_get('memory_limit'), \"\\n\";";
+    fs::write(&script, body).unwrap();
+    let conf = folder.join("php-fpm.conf");
+    let child = Command::new("php-fpm8.2")
+        .args(["-n", "-R", "-F", "-y", conf.to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("this test needs the Debian package php8.2-fpm");
+    let running = Running(child);
+    let answer = request(&folder.join("www.sock"), &script);
+    drop(running);
+    let (limit, raised) = answer.trim().split_once(' ').unwrap();
+    (limit.to_owned(), raised.to_owned())
+}
+
+/// php-fpm.conf with what every case needs; `body` follows.
+fn private(folder: &Path, body: &str) -> String {
+    let folder = folder.display();
+    format!("[global]\ndaemonize = no\nerror_log = {folder}/error.log\n{body}")
+        .replace("@DIR@", &folder.to_string())
+}
+
+const WWW: &str = "[www]\nuser = nobody\ngroup = nogroup\nlisten = @DIR@/www.sock\npm = static\n";
+
 #[test]
 fn a_worker_has_the_limit_that_the_audit_names() {
     let cases = [
@@ -518,33 +551,10 @@ fn a_worker_has_the_limit_that_the_audit_names() {
     ];
     for case in cases {
         let folder = tempfile::tempdir().unwrap();
-        let script = folder.path().join("limit.php");
-        // A worker of another user has to reach it.
-        let open = std::os::unix::fs::PermissionsExt::from_mode(0o755);
-        fs::set_permissions(folder.path(), open).unwrap();
-        let body = "<?php echo ini_get('memory_limit'), ' '; ini_set('memory_limit', '777M'); \
-                    echo ini_get('memory_limit'), \"\\n\";";
-        fs::write(&script, body).unwrap();
-        let socket = folder.path().join("www.sock");
-        let conf = folder.path().join("php-fpm.conf");
-        let text = format!(
-            "[global]\ndaemonize = no\nerror_log = {}\n[www]\nuser = nobody\ngroup = nogroup\nlisten = {}\npm = \
-             static\npm.max_children = 1\n{case}\n",
-            folder.path().join("error.log").display(),
-            socket.display()
-        );
-        fs::write(&conf, text).unwrap();
-        let child = Command::new("php-fpm8.2")
-            .args(["-n", "-R", "-F", "-y", conf.to_str().unwrap()])
-            .stdout(std::process::Stdio::null())
-            .stderr(std::process::Stdio::null())
-            .spawn()
-            .expect("this test needs the Debian package php8.2-fpm");
-        let running = Running(child);
-        let answer = request(&socket, &script);
-        drop(running);
-        let (limit, raised) = answer.trim().split_once(' ').unwrap();
-
+        let text = private(folder.path(), &format!("{WWW}pm.max_children = 1\n{case}\n"));
+        let path = folder.path().join("php-fpm.conf");
+        fs::write(&path, text).unwrap();
+        let (limit, raised) = ask(folder.path());
         let root = Root::new(Path::new("/")).unwrap();
         let (environment, nothing) = (Some(BTreeMap::new()), BTreeMap::new());
         let source = Source {
@@ -553,11 +563,50 @@ fn a_worker_has_the_limit_that_the_audit_names() {
             ini: &nothing,
             environment: &environment,
         };
-        let conf = Conf::read(&root, &conf, &source, &mut Notes::default());
+        let conf = Conf::read(&root, &path, &source, &mut Notes::default());
         let pool = Pool::new(&conf.pools[0], &conf, &Ini::default(), Some(VERSION));
-        let theirs = audit::php::ini::quantity::parse(limit, Some(VERSION)).limit();
-        assert_eq!(pool.limit_bytes(), theirs, "{case}: {answer}");
+        let theirs = quantity::parse(&limit, Some(VERSION)).limit();
+        assert_eq!(pool.limit_bytes(), theirs, "{case}: {limit}");
         let pinned = pool.memory.set_by == SetBy::PhpAdminValue;
-        assert_eq!(pinned, raised != "777M", "{case}: {answer}");
+        assert_eq!(pinned, raised != "777M", "{case}: {raised}");
     }
+}
+
+#[test]
+fn drop_in_files_override_a_pool() {
+    let folder = tempfile::tempdir().unwrap();
+    // The audited file system has the pools where php-fpm has them, too.
+    let pools = folder.path().join("etc/php/8.2/fpm/pool.d");
+    fs::create_dir_all(&pools).unwrap();
+    let pool = format!("{WWW}pm.max_children = 20\nphp_admin_value[memory_limit] = 8192M\n");
+    fs::write(pools.join("zz-www.conf"), pool.replace("@DIR@", folder.path().to_str().unwrap()))
+        .unwrap();
+    fs::write(pools.join("00.conf"), "; nothing\n").unwrap();
+    let audited = "include = /etc/php/8.2/fpm/pool.d/*.conf\n";
+    fs::write(folder.path().join("etc/php/8.2/fpm/php-fpm.conf"), audited).unwrap();
+    let root = Root::new(folder.path()).unwrap();
+    let facts = audit::php::read(&root, &[], &mut Notes::default());
+    assert_eq!(facts.sites[0].pools[0].limit_bytes(), Some(8 << 30));
+
+    let files = facts.sites[0].drop_in().unwrap();
+    for (path, text) in [
+        (&files.first, "[www]\nphp_admin_value[memory_limit] = 512M\n"),
+        (&files.last, "[www]\npm.max_children = 3\n"),
+    ] {
+        assert_eq!(path.parent(), Some(Path::new("/etc/php/8.2/fpm/pool.d")));
+        fs::write(root.outside(path), text).unwrap();
+    }
+    let facts = audit::php::read(&root, &[], &mut Notes::default());
+    let after = &facts.sites[0].pools[0];
+    assert_eq!((after.limit_bytes(), after.max_children.value), (Some(512 << 20), 3));
+    assert_eq!(facts.sites[0].refused, []);
+    // They are not counted among the files that they must come before and after.
+    assert_eq!(facts.sites[0].drop_in(), Some(files));
+
+    let text = private(folder.path(), "include = @DIR@/etc/php/8.2/fpm/pool.d/*.conf\n");
+    fs::write(folder.path().join("php-fpm.conf"), text).unwrap();
+    let (limit, raised) = ask(folder.path());
+    assert_eq!((limit.as_str(), raised.as_str()), ("512M", "512M"));
+    let (lines, _) = php_fpm(folder.path());
+    assert!(lines.unwrap().contains(&"www pm.max_children = 3".to_owned()));
 }

@@ -237,7 +237,8 @@ impl Reader<'_> {
             Err(error) => {
                 self.notes.unread(&error);
                 let path = path.display().to_string();
-                return Err((from.clone(), Refused::NoFile { path }));
+                let refused = error.is_for_all().then(|| (from.clone(), Refused::NoFile { path }));
+                return refused.map_or(Ok(()), Err);
             }
         };
         if self.depth == MAX_DEPTH {

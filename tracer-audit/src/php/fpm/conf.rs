@@ -13,7 +13,7 @@ use crate::origin::{Notes, Origin, Set};
 use crate::php::Version;
 use crate::php::ini::files::{Environment, variable};
 use crate::php::ini::{End, Reader, Statement, parse};
-use crate::root::{ReadError, Root};
+use crate::root::Root;
 
 /// php-fpm gives up at the sixth file that is open at a time.
 const MAX_DEPTH: usize = 5;
@@ -158,6 +158,8 @@ pub struct Conf {
     pub files: Vec<Arc<Path>>,
     /// Patterns of the includes.
     pub includes: Vec<Set<PathBuf>>,
+    /// Whether lines were passed over because of a variable that is not known.
+    pub unknown: bool,
     /// The text of each line that says something.
     pub lines: BTreeMap<Origin, String>,
 }
@@ -169,8 +171,10 @@ impl Conf {
         let mut state = State { root, source, notes, pool: None, depth: 0, bytes: 0, full: false };
         let at = Origin::whole(path);
         conf.load(path, at, &mut state);
-        for (at, error) in super::check::check(&conf, root, source.prefix, path) {
-            conf.refused.push((at, error.into()));
+        // What is missing may stand in a line that was passed over.
+        if !conf.unknown {
+            let failed = super::check::check(&conf, root, source.prefix, path);
+            conf.refused.extend(failed.into_iter().map(|(at, error)| (at, error.into())));
         }
         conf
     }
@@ -197,11 +201,8 @@ impl Conf {
         let text = match state.root.read(path) {
             Ok(text) => text,
             Err(error) => {
-                if !error.is_missing() {
-                    state.notes.unread(&error);
-                }
-                // One that is too large is not php-fpm's fault.
-                if !matches!(error, ReadError::TooLarge { .. }) {
+                state.notes.unread(&error);
+                if error.is_for_all() {
                     let path = path.display().to_string();
                     self.refused.push((from, Refused::Unreadable { path }));
                 }
@@ -241,7 +242,8 @@ impl Conf {
         }
         let mut whole = text.to_vec();
         whole.push(b'\n');
-        let mut reader = LineReader { conf: self, state, at: &at, include: None, said: false };
+        let mut reader =
+            LineReader { conf: self, state, at: &at, include: None, said: false, unknown: false };
         let end = parse(&whole, &mut reader);
         let (include, said) = (reader.include.take(), reader.said);
         if said {
@@ -307,16 +309,25 @@ struct LineReader<'a, 's, 'o> {
     include: Option<String>,
     /// Whether the line had a statement.
     said: bool,
+    /// Whether the statement that is read has a variable that is not known.
+    unknown: bool,
 }
 
 impl Reader for LineReader<'_, '_, '_> {
     fn variable(&mut self, name: &str, _line: u32) -> String {
         let source = self.state.source;
-        variable(name, source.ini, source.environment, self.at.clone(), self.state.notes)
+        let at = self.at.clone();
+        let known = variable(name, source.ini, source.environment, at, self.state.notes);
+        self.unknown |= known.is_none();
+        known.unwrap_or_default()
     }
 
     fn statement(&mut self, _line: u32, statement: Statement) -> bool {
         self.said = true;
+        if std::mem::take(&mut self.unknown) {
+            self.conf.unknown = true;
+            return true;
+        }
         let result = match statement {
             Statement::Section(name) => {
                 self.section(name);

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{at_most, change, name};
+use super::{at_most, change};
 use crate::Context;
 use crate::php::Site;
 use crate::php::pool::{Pool, SetBy};
-use crate::php::share::{Fit, in_force, worker_worst_bytes};
+use crate::php::share::{Fit, in_force, title, worker_worst_bytes};
 use crate::report::{Finding, Severity, Subject};
 use crate::size::human;
 
@@ -35,7 +35,7 @@ pub fn pool(
 ) -> bool {
     let room = context.budget.room_for_bytes(Subject::Php);
     let known = context.budget.total_bytes > 0;
-    let title = name(context, site, pool);
+    let title = title(&context.facts.php, site, pool);
     let fit = Fit::new(&context.facts.php, pool, room);
     let Some(worker) = worker_worst_bytes(site, pool, context.observed) else {
         let summary = if known {
@@ -90,7 +90,7 @@ fn severity(pool: &Pool, worker: u64, worst: u64, room: u64, context: &Context<'
 fn too_large(context: &Context<'_>, site: &Site, pool: &Pool, worker: u64, fit: &Fit) -> Finding {
     let room = context.budget.room_for_bytes(Subject::Php);
     let worst = worker.saturating_mul(pool.workers.into());
-    let title = name(context, site, pool);
+    let title = title(&context.facts.php, site, pool);
     let seen = context.observed.pools.iter().find(|seen| seen.name == pool.name);
     let fitting = (fit.share_bytes / worker.max(1)).min(pool.workers.into());
     let fits = match fitting {
@@ -139,7 +139,7 @@ fn too_large(context: &Context<'_>, site: &Site, pool: &Pool, worker: u64, fit: 
 }
 
 fn high(context: &Context<'_>, site: &Site, pool: &Pool, known: bool) -> Finding {
-    let title = name(context, site, pool);
+    let title = title(&context.facts.php, site, pool);
     let limit = pool.limit_bytes().unwrap_or(u64::MAX);
     let room = context.budget.room_for_bytes(Subject::Php);
     let summary = if known {
@@ -162,7 +162,7 @@ fn high(context: &Context<'_>, site: &Site, pool: &Pool, known: bool) -> Finding
 }
 
 /// Scripts that may raise their own limit, and folders that have another.
-pub fn scripts(site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
+pub fn scripts(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
     let Some(limit) = pool.limit_bytes() else {
         return;
     };
@@ -170,9 +170,9 @@ pub fn scripts(site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
     let chosen = pool.memory.set_by == SetBy::PhpValue
         || pool.memory.set_by == SetBy::Ini && limit != crate::php::DEFAULT_LIMIT_BYTES;
     if chosen && !pool.is_stock() {
+        let title = title(&context.facts.php, site, pool);
         let summary = format!(
-            "a script of pool {} may raise its memory_limit of {} with ini_set",
-            pool.name,
+            "a script of pool {title} may raise its memory_limit of {} with ini_set",
             human(limit)
         );
         let why =
@@ -181,7 +181,7 @@ pub fn scripts(site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
             "php_memory_limit_not_pinned",
             Severity::Info,
             Subject::Php,
-            &pool.name,
+            title,
             summary,
             why,
         );
