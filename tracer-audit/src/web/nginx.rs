@@ -1,5 +1,6 @@
 //! nginx: its configuration as the server would read it, and how many requests it passes on.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -22,6 +23,9 @@ const MAX_FILES: usize = 5000;
 
 /// Most bytes of them together.
 const MAX_BYTES: usize = 16 << 20;
+
+/// Most directives that are kept.
+const MAX_DIRECTIVES: usize = 50_000;
 
 /// An nginx.
 #[derive(Clone, Debug)]
@@ -187,23 +191,30 @@ impl Config {
     /// Each fastcgi_pass, through upstreams.
     fn sockets(&self) -> Vec<(Socket, Origin)> {
         let of = |name| self.directives.iter().filter(move |directive| directive.name == name);
-        let mut sockets = Vec::new();
+        let mut upstreams: BTreeMap<&str, Vec<&Directive>> = BTreeMap::new();
+        for server in of("server").filter(|server| server.block == "upstream") {
+            upstreams.entry(&server.block_arg).or_default().push(server);
+        }
+        let mut sockets: BTreeMap<Socket, Origin> = BTreeMap::new();
         for pass in of("fastcgi_pass") {
             let Some(target) = pass.args.first() else {
                 continue;
             };
-            let servers: Vec<&Directive> = of("server")
-                .filter(|server| server.block == "upstream" && server.block_arg == *target)
-                .collect();
-            if servers.is_empty() {
-                sockets.extend(Socket::of_nginx(target).map(|socket| (socket, pass.at.clone())));
-            }
-            for server in servers {
-                let socket = server.args.first().and_then(|text| Socket::of_nginx(text));
-                sockets.extend(socket.map(|socket| (socket, server.at.clone())));
+            // The servers of an upstream stand for themselves, once.
+            match upstreams.remove(target.as_str()) {
+                Some(servers) => {
+                    for server in servers {
+                        let socket = server.args.first().and_then(|text| Socket::of_nginx(text));
+                        socket.map(|socket| sockets.entry(socket).or_insert(server.at.clone()));
+                    }
+                }
+                None => {
+                    let socket = Socket::of_nginx(target);
+                    socket.map(|socket| sockets.entry(socket).or_insert(pass.at.clone()));
+                }
             }
         }
-        sockets
+        sockets.into_iter().collect()
     }
 }
 
@@ -314,6 +325,11 @@ impl Reader<'_> {
                 return Err((at, Refused::TooDeep));
             }
             self.blocks.push((name.clone(), args.first().cloned().unwrap_or_default()));
+        }
+        if self.config.directives.len() == MAX_DIRECTIVES {
+            self.notes.at(at, "not read on: there are more than 50000 directives");
+            self.full = true;
+            return Ok(());
         }
         self.config.directives.push(Directive {
             name,

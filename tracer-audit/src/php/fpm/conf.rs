@@ -24,6 +24,13 @@ const MAX_FILES: usize = 1000;
 /// Most bytes of them together.
 const MAX_BYTES: usize = 16 << 20;
 
+/// Most pools, values of a pool, lines and errors that are kept: far more than anybody writes, and little
+/// enough for a hostile file.
+const MAX_POOLS: usize = 500;
+const MAX_VALUES: usize = 2000;
+const MAX_LINES: usize = 50_000;
+const MAX_REFUSED: usize = 100;
+
 /// A directive of a pool or before one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directive {
@@ -197,6 +204,12 @@ impl Conf {
         }
     }
 
+    fn refuse(&mut self, at: Origin, why: Refused) {
+        if self.refused.len() < MAX_REFUSED {
+            self.refused.push((at, why));
+        }
+    }
+
     fn load(&mut self, path: &Path, from: Origin, state: &mut State<'_>) {
         let text = match state.root.read(path) {
             Ok(text) => text,
@@ -204,13 +217,13 @@ impl Conf {
                 state.notes.unread(&error);
                 if error.is_for_all() {
                     let path = path.display().to_string();
-                    self.refused.push((from, Refused::Unreadable { path }));
+                    self.refuse(from, Refused::Unreadable { path });
                 }
                 return;
             }
         };
         if state.depth == MAX_DEPTH {
-            self.refused.push((from, Refused::TooDeep));
+            self.refuse(from, Refused::TooDeep);
             return;
         }
         state.bytes += text.len();
@@ -246,12 +259,12 @@ impl Conf {
             LineReader { conf: self, state, at: &at, include: None, said: false, unknown: false };
         let end = parse(&whole, &mut reader);
         let (include, said) = (reader.include.take(), reader.said);
-        if said {
+        if said && self.lines.len() < MAX_LINES {
             let text = String::from_utf8_lossy(text).trim_end().to_owned();
             self.lines.insert(at.clone(), text);
         }
         if end != End::Whole {
-            self.refused.push((at, Refused::Syntax));
+            self.refuse(at, Refused::Syntax);
             return;
         }
         if let Some(pattern) = include {
@@ -338,7 +351,7 @@ impl Reader for LineReader<'_, '_, '_> {
             Statement::Element { key, offset, value } => self.element(key, offset, value),
         };
         if let Err(refused) = result {
-            self.conf.refused.push((self.at.clone(), refused));
+            self.conf.refuse(self.at.clone(), refused);
         }
         true
     }
@@ -352,6 +365,11 @@ impl LineReader<'_, '_, '_> {
         }
         let pools = &mut self.conf.pools;
         let known = pools.iter().position(|pool| pool.name.eq_ignore_ascii_case(&name));
+        if known.is_none() && pools.len() == MAX_POOLS {
+            self.state.notes.at(self.at.clone(), "not read on: there are more than 500 pools");
+            self.state.full = true;
+            return;
+        }
         let index = known.unwrap_or_else(|| {
             pools.push(RawPool {
                 name,
@@ -361,7 +379,9 @@ impl LineReader<'_, '_, '_> {
             });
             pools.len() - 1
         });
-        pools[index].sections.push(self.at.clone());
+        if pools[index].sections.len() < MAX_VALUES {
+            pools[index].sections.push(self.at.clone());
+        }
         self.state.pool = Some(index);
     }
 
@@ -416,6 +436,12 @@ impl LineReader<'_, '_, '_> {
             directive::expanded(&text, Some(&pool.name))
         };
         let value = value.map_err(|source| Refused::Value { key, text, source })?;
+        if pool.php.len() == MAX_VALUES {
+            self.state
+                .notes
+                .at(self.at.clone(), "not read: the pool has more than 2000 PHP values");
+            return Ok(());
+        }
         pool.php.push(PhpValue { key: offset, value, admin, at: self.at.clone() });
         Ok(())
     }

@@ -14,6 +14,12 @@ const MAX_BYTES: usize = 16 << 20;
 /// Most files of a scan folder.
 const MAX_FILES: usize = 500;
 
+/// Most values that are kept; a stock php.ini sets 70.
+const MAX_VALUES: usize = 20_000;
+
+/// Most sections with a limit of their own.
+const MAX_SPECIAL: usize = 100;
+
 /// Names and values of a process's environment; None where they are not known.
 pub type Environment = Option<BTreeMap<String, String>>;
 
@@ -177,11 +183,15 @@ impl Reader for FileReader<'_> {
             Statement::Entry { key, value: Some(value) } => {
                 let set = Set::at(value, Origin::new(self.file, line));
                 match &self.special {
-                    None => drop(self.ini.values.insert(key, set)),
-                    Some(section) if key == "memory_limit" => {
+                    None if self.ini.values.len() < MAX_VALUES || key == "memory_limit" => {
+                        self.ini.values.insert(key, set);
+                    }
+                    Some(section)
+                        if key == "memory_limit" && self.ini.special.len() < MAX_SPECIAL =>
+                    {
                         self.ini.special.push((section.clone(), set));
                     }
-                    Some(_) => {}
+                    None | Some(_) => {}
                 }
             }
             Statement::Entry { value: None, .. } | Statement::Element { .. } => {}

@@ -52,12 +52,16 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Option<Apa
         .filter(|process| process.comm == "apache2" && !in_container(&process.cgroup))
         .collect();
     let config = Config::read(root, conf, &envvars(root), notes);
-    let sockets = config.directives().filter_map(|directive| {
+    let mut sockets: BTreeMap<Socket, Origin> = BTreeMap::new();
+    for directive in config.directives() {
         let name = directive.name.to_ascii_lowercase();
         let passes = ["sethandler", "proxypass", "proxypassmatch", "balancermember", "addhandler"];
-        let socket = Socket::of_apache(&directive.args).filter(|_| passes.contains(&name.as_str()));
-        socket.map(|socket| (socket, directive.at.clone()))
-    });
+        if passes.contains(&name.as_str())
+            && let Some(socket) = Socket::of_apache(&directive.args)
+        {
+            sockets.entry(socket).or_insert(directive.at.clone());
+        }
+    }
     let version = config.modules.iter().find_map(|(module, file)| {
         let library = Path::new(file).file_name()?.to_str()?;
         let php = module == "php_module" || module == "php7_module";
@@ -76,7 +80,7 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Option<Apa
         mpm: Mpm::of(&config),
         php: version,
         php_limits: php_limits.collect(),
-        sockets: sockets.collect(),
+        sockets: sockets.into_iter().collect(),
         refused: config.refused.clone(),
         running: own.iter().map(|process| process.tgid).collect(),
         held_bytes: own.iter().map(|process| process.held_bytes()).sum(),

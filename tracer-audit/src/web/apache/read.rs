@@ -17,6 +17,9 @@ const MAX_FILES: usize = 2000;
 /// Most bytes of them together.
 const MAX_BYTES: usize = 16 << 20;
 
+/// Most directives that are kept.
+const MAX_DIRECTIVES: usize = 50_000;
+
 /// Modules that are always there in Debian's build, by the names that `<IfModule>` knows.
 const BUILT_IN: [&str; 16] = [
     "core.c",
@@ -327,6 +330,11 @@ impl Reader<'_> {
     }
 
     fn push(&mut self, name: String, args: String, at: Origin) {
+        if self.config.items.len() == MAX_DIRECTIVES {
+            self.notes.at(at, "not read on: there are more than 50000 directives");
+            self.full = true;
+            return;
+        }
         self.config.items.push(Directive { name, args, at, depth: self.sections });
     }
 
