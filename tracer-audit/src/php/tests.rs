@@ -160,6 +160,13 @@ fn a_trace_replaces_the_limits() {
     };
     assert!(has(&pools(4 * GIB, &[&pool]), "php_pool_too_large"));
     assert!(!has(&audit(&seen), "php_pool_too_large"));
+    // A calm trace does not make a limit good.
+    let high = pool.clone() + "php_admin_value[memory_limit] = 8192M\n";
+    let observed = Observed { pools: vec![seen.clone()], ..Observed::default() };
+    let calm = report(4 * GIB, &[("etc/php/8.2/fpm/pool.d/www.conf", &high)], &observed);
+    let finding = find(&calm, "php_memory_limit_high");
+    assert_eq!(finding.severity, Severity::Warning);
+    assert_eq!(finding.change.as_ref().unwrap().to, "php_admin_value[memory_limit] = 256M");
     seen.p95_bytes = 100 << 20;
     assert_eq!(find(&audit(&seen), "php_pool_too_large").severity, Severity::Critical);
     seen.leak_bytes_per_request = Some(100 << 10);
@@ -228,7 +235,11 @@ fn what_runs_is_held_against_the_files() {
     assert_eq!(changed.severity, Severity::Warning);
     // The limit that is in force decides.
     let large = find(&report, "php_pool_too_large");
-    assert!(large.summary.contains("40 GiB: 5 workers of 8 GiB, by the limit in force"));
+    assert!(
+        large.summary.contains("40 GiB: 5 workers of 8 GiB, by the limit in force, but 14.4 GiB")
+    );
+    assert!(large.summary.ends_with("a reload brings the 512 MiB of the files"));
+    assert_eq!(large.change, None);
     assert_eq!(report.budget.demands[0].observed_bytes, Some(3 << 20));
 
     let fresh = running(0);

@@ -18,6 +18,9 @@ use crate::root::Root;
 /// php-fpm gives up at the sixth file that is open at a time.
 const MAX_DEPTH: usize = 5;
 
+/// The newest version whose directives are all known here.
+const NEWEST: Version = Version::new(8, 3);
+
 /// Most files that are read for one php-fpm.conf.
 const MAX_FILES: usize = 1000;
 
@@ -395,6 +398,11 @@ impl LineReader<'_, '_, '_> {
         }
         let in_pool = self.state.pool.is_some();
         let Some((name, kind)) = directive::find(&key, in_pool, self.state.source.version) else {
+            if self.state.source.version.is_none_or(|version| version > NEWEST) {
+                let text = format!("{key} is no directive up to PHP {NEWEST}: passed over");
+                self.state.notes.at(self.at.clone(), text);
+                return Ok(());
+            }
             let place = if in_pool { "in a pool" } else { "before a pool" };
             return Err(Refused::Unknown { key, place });
         };
