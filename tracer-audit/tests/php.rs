@@ -12,7 +12,7 @@ use audit::php::fpm::directive::{Manager, Value};
 use audit::php::fpm::{Conf, Source};
 use audit::php::ini::files::{Ini, Places};
 use audit::php::ini::{End, Reader, Statement, parse, quantity};
-use audit::php::{Pool, SetBy, Version, ini_memory};
+use audit::php::{Pool, SetBy, Site, Version, ini_memory};
 use audit::{Notes, Root};
 
 const VERSION: Version = Version::new(8, 2);
@@ -609,4 +609,58 @@ fn drop_in_files_override_a_pool() {
     assert_eq!((limit.as_str(), raised.as_str()), ("512M", "512M"));
     let (lines, _) = php_fpm(folder.path());
     assert!(lines.unwrap().contains(&"www pm.max_children = 3".to_owned()));
+}
+
+/// The site of a running php-fpm with this file.
+fn running_site(conf: &Path) -> Site {
+    let root = Root::new(Path::new("/")).unwrap();
+    let mut notes = Notes::default();
+    let processes = audit::processes::read(&root, &mut notes);
+    let facts = audit::php::read(&root, &processes, &mut notes);
+    let site = facts.sites.into_iter().find(|site| site.conf == conf);
+    site.unwrap_or_else(|| panic!("no site: {:?}", notes.finish()))
+}
+
+fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let until = std::time::Instant::now() + std::time::Duration::from_secs(20);
+    while !holds() {
+        assert!(std::time::Instant::now() < until, "waited in vain for {what}");
+        std::thread::sleep(std::time::Duration::from_millis(100));
+    }
+}
+
+#[test]
+fn a_change_is_in_force_after_a_reload() {
+    use rustix::process::{Pid, Signal, kill_process};
+    let folder = tempfile::tempdir().unwrap();
+    let conf = folder.path().join("php-fpm.conf");
+    let text = private(folder.path(), &format!("pid = @DIR@/fpm.pid\n{WWW}pm.max_children = 2\n"));
+    fs::write(&conf, &text).unwrap();
+    let child = Command::new("php-fpm8.2")
+        .args(["-n", "-R", "-F", "-y", conf.to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("this test needs the Debian package php8.2-fpm");
+    let running = Running(child);
+    let tgid = Pid::from_child(&running.0);
+    let pid_file = folder.path().join("fpm.pid");
+    wait_for("php-fpm", || pid_file.exists() && running_site(&conf).pools[0].running.len() == 2);
+    let site = running_site(&conf);
+    assert!(site.has_master(running.0.id()) && site.counts);
+    assert_eq!(site.version, Some(VERSION));
+    assert_eq!(site.changed, []);
+
+    // Times of files and processes are compared by the second.
+    std::thread::sleep(std::time::Duration::from_millis(2500));
+    fs::write(&conf, text.replace("max_children = 2", "max_children = 3")).unwrap();
+    let site = running_site(&conf);
+    assert_eq!(site.changed.len(), 1, "{:?}", site.changed);
+    assert!(site.changed[0].written && *site.changed[0].file == *conf);
+
+    std::thread::sleep(std::time::Duration::from_millis(1100));
+    kill_process(tgid, Signal::USR2).unwrap();
+    wait_for("the reload", || running_site(&conf).pools[0].running.len() == 3);
+    assert_eq!(running_site(&conf).changed, []);
+    assert!(running_site(&conf).has_master(running.0.id()), "a reload keeps the process");
 }

@@ -193,7 +193,13 @@ fn places(
     let variable = |name: &str| environment.as_ref()?.get(name).filter(|value| !value.is_empty());
     if let Some(folder) = variable("PHPRC") {
         let folder = Path::new(folder);
-        places.main.splice(0..0, [folder.join("php-fpm-fcgi.ini"), folder.join("php.ini")]);
+        // The name for this SAPI comes first in any folder.
+        let mut main: Vec<PathBuf> = Vec::new();
+        for own in &places.main {
+            let name = own.file_name().unwrap_or_default();
+            main.extend([folder.join(name), own.clone()]);
+        }
+        places.main = main;
     }
     if let Some(folders) = environment.as_ref().and_then(|all| all.get("PHP_INI_SCAN_DIR")) {
         let own = places.scan.clone();
