@@ -180,7 +180,7 @@ fn compare_nginx(name: &str, case: &str) -> bool {
     let arguments = ["-T", "-c", conf.to_str().unwrap(), "-e", log.to_str().unwrap()];
     let (taken, said) = run("nginx", "nginx-light", &arguments);
     let root = Root::new(Path::new("/")).unwrap();
-    let config = nginx::Config::read(&root, &conf, &mut Notes::default());
+    let config = nginx::read::Config::read(&root, &conf, &mut Notes::default());
     let about = format!("{name}\n{case}\nnginx says:\n{said}\nthe audit: {:?}", config.refused);
     assert_eq!(config.refused.is_none(), taken, "{about}");
     let mut theirs: Vec<&str> = said
@@ -221,7 +221,7 @@ fn damaged_nginx_configurations_are_refused_where_nginx_does() {
         let arguments = ["-t", "-c", conf.to_str().unwrap(), "-e", log.to_str().unwrap()];
         let (taken, said) = run("nginx", "nginx-light", &arguments);
         let root = Root::new(Path::new("/")).unwrap();
-        let config = nginx::Config::read(&root, &conf, &mut Notes::default());
+        let config = nginx::read::Config::read(&root, &conf, &mut Notes::default());
         let syntax = ["unexpected", "too long"].iter().any(|word| said.contains(word));
         let about = format!("seed {seed} round {round}\n{case}\n{said}\n{:?}", config.refused);
         // What nginx refuses for what it means is not the audit's to refuse.

@@ -43,7 +43,7 @@ fn fuzz() {
             let config = apache::read::Config::read(&root, conf, &environment, &mut notes);
             Mpm::of(&config);
         } else {
-            nginx::Config::read(&root, conf, &mut notes);
+            nginx::read::Config::read(&root, conf, &mut notes);
         }
         assert!(
             started.elapsed() < Duration::from_secs(5),

@@ -214,6 +214,12 @@ impl Conf {
     }
 
     fn load(&mut self, path: &Path, from: Origin, state: &mut State<'_>) {
+        if state.depth == MAX_DEPTH {
+            self.refuse(from, Refused::TooDeep);
+            // Each line of a circle would be followed anew.
+            state.full = true;
+            return;
+        }
         let text = match state.root.read(path) {
             Ok(text) => text,
             Err(error) => {
@@ -225,10 +231,6 @@ impl Conf {
                 return;
             }
         };
-        if state.depth == MAX_DEPTH {
-            self.refuse(from, Refused::TooDeep);
-            return;
-        }
         state.bytes += text.len();
         if self.files.len() == MAX_FILES || state.bytes > MAX_BYTES {
             if !state.full {

@@ -2,6 +2,7 @@
 
 pub mod mpm;
 pub mod read;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

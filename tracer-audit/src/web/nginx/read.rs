@@ -1,16 +1,13 @@
-//! nginx: its configuration as the server would read it, and how many requests it passes on.
+//! Reads nginx's files: directives with the block that they stand in, and includes where they stand.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::origin::{Notes, Origin, Set};
-use crate::php::in_container;
-use crate::processes::Process;
+use super::words::{End, Words};
+use crate::origin::{Notes, Origin};
 use crate::root::Root;
 use crate::web::socket::Socket;
-
-const MAIN: &str = "/etc/nginx/nginx.conf";
 
 /// Deepest include; nginx itself stops when it has no file descriptors left.
 const MAX_DEPTH: usize = 50;
@@ -26,83 +23,6 @@ const MAX_BYTES: usize = 16 << 20;
 
 /// Most directives that are kept.
 const MAX_DIRECTIVES: usize = 50_000;
-
-/// An nginx.
-#[derive(Clone, Debug)]
-pub struct Nginx {
-    /// The main file.
-    pub conf: PathBuf,
-    /// worker_processes; None is `auto`, one for each CPU.
-    pub processes: Set<Option<u32>>,
-    /// CPUs of the host; None where they are not known.
-    pub cpus: Option<u32>,
-    /// worker_connections.
-    pub connections: Set<u32>,
-    /// Where requests for PHP-FPM go.
-    pub sockets: Vec<(Socket, Origin)>,
-    /// What the server refuses.
-    pub refused: Option<(Origin, Refused)>,
-    /// Its processes now.
-    pub running: Vec<u32>,
-    /// Anonymous and swapped memory of them, bytes.
-    pub held_bytes: u64,
-}
-
-impl Nginx {
-    /// Worker processes; `auto` without known CPUs is taken as one.
-    pub fn worker_processes(&self) -> u32 {
-        self.processes.value.or(self.cpus).unwrap_or(1)
-    }
-
-    /// Requests that it can have at PHP at a time: each takes a connection to the client and one to PHP.
-    pub fn passes(&self) -> u64 {
-        u64::from(self.worker_processes()) * u64::from(self.connections.value) / 2
-    }
-}
-
-/// Debian's nginx, if it is there.
-pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Option<Nginx> {
-    let conf = Path::new(MAIN);
-    if !root.exists(conf) {
-        return None;
-    }
-    let config = Config::read(root, conf, notes);
-    let own: Vec<&Process> = processes
-        .iter()
-        .filter(|process| process.comm == "nginx" && !in_container(&process.cgroup))
-        .collect();
-    let stat = root.text(Path::new("/proc/stat")).unwrap_or_default();
-    let cpu = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
-    let cpus = stat.lines().filter(cpu).count() as u32;
-    let find = |name: &str, block: &str| {
-        let wanted = |directive: &&Directive| directive.name == name && directive.block == block;
-        config.directives.iter().rev().find(wanted)
-    };
-    let processes = match find("worker_processes", "") {
-        Some(found) => {
-            let number = found.args.first().and_then(|text| text.parse().ok());
-            Set::at(number, found.at.clone())
-        }
-        None => Set::default_of(Some(1)),
-    };
-    let connections = match find("worker_connections", "events") {
-        Some(found) => {
-            let number = found.args.first().and_then(|text| text.parse().ok());
-            Set::at(number.unwrap_or(512), found.at.clone())
-        }
-        None => Set::default_of(512),
-    };
-    Some(Nginx {
-        conf: conf.to_path_buf(),
-        processes,
-        cpus: (cpus > 0).then_some(cpus),
-        connections,
-        sockets: config.sockets(),
-        refused: config.refused,
-        running: own.iter().map(|process| process.tgid).collect(),
-        held_bytes: own.iter().map(|process| process.held_bytes()).sum(),
-    })
-}
 
 /// A directive, or the head of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -189,7 +109,7 @@ impl Config {
     }
 
     /// Each fastcgi_pass, through upstreams.
-    fn sockets(&self) -> Vec<(Socket, Origin)> {
+    pub fn sockets(&self) -> Vec<(Socket, Origin)> {
         let of = |name| self.directives.iter().filter(move |directive| directive.name == name);
         let mut upstreams: BTreeMap<&str, Vec<&Directive>> = BTreeMap::new();
         for server in of("server").filter(|server| server.block == "upstream") {
@@ -232,15 +152,6 @@ struct Reader<'a> {
     full: bool,
 }
 
-/// What ended a directive.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum End {
-    Semicolon,
-    BlockOpens,
-    BlockCloses,
-    File,
-}
-
 impl Reader<'_> {
     fn file(&mut self, path: &Path, from: &Origin) -> Result<(), Failed> {
         let text = match self.root.read(path) {
@@ -268,7 +179,7 @@ impl Reader<'_> {
         self.config.files.push(file.clone());
         self.depth += 1;
         let outer = self.blocks.len();
-        let mut words = Words { text: &text, at: 0, line: 1 };
+        let mut words = Words::new(&text);
         while !self.full {
             let (args, line, end) = match words.directive() {
                 Ok(found) => found,
@@ -360,133 +271,4 @@ impl Reader<'_> {
         }
         Ok(())
     }
-}
-
-/// Cuts a text into words.
-struct Words<'a> {
-    text: &'a [u8],
-    at: usize,
-    line: u32,
-}
-
-impl Words<'_> {
-    fn bump(&mut self) -> Option<u8> {
-        let byte = *self.text.get(self.at)?;
-        self.at += 1;
-        self.line += u32::from(byte == b'\n');
-        Some(byte)
-    }
-
-    /// The words of the next directive, the line of the first, and what ended it.
-    fn directive(&mut self) -> Result<(Vec<String>, u32, End), Refused> {
-        let mut words: Vec<String> = Vec::new();
-        let mut first = self.line;
-        loop {
-            let line = self.line;
-            let Some(byte) = self.bump() else {
-                return if words.is_empty() {
-                    Ok((words, line, End::File))
-                } else {
-                    Err(Refused::End)
-                };
-            };
-            match byte {
-                b' ' | b'\t' | b'\r' | b'\n' => continue,
-                b'#' => {
-                    while self.text.get(self.at).is_some_and(|&byte| byte != b'\n') {
-                        self.at += 1;
-                    }
-                    continue;
-                }
-                b';' | b'{' if words.is_empty() => {
-                    return Err(Refused::Unexpected { what: byte.into() });
-                }
-                b';' => return Ok((words, first, End::Semicolon)),
-                b'{' => return Ok((words, first, End::BlockOpens)),
-                b'}' if words.is_empty() => return Ok((words, line, End::BlockCloses)),
-                b'}' => return Err(Refused::Unexpected { what: '}' }),
-                _ => {}
-            }
-            if words.is_empty() {
-                first = line;
-            }
-            self.at -= 1;
-            let word = match byte {
-                b'"' | b'\'' => self.quoted(byte)?,
-                _ => self.plain()?,
-            };
-            words.push(word);
-        }
-    }
-
-    fn quoted(&mut self, quote: u8) -> Result<String, Refused> {
-        self.at += 1;
-        let mut word = Vec::new();
-        loop {
-            match self.bump().ok_or(Refused::End)? {
-                b'\\' => {
-                    let next = self.bump().ok_or(Refused::End)?;
-                    escape(next, &mut word);
-                }
-                byte if byte == quote => break,
-                byte => word.push(byte),
-            }
-        }
-        // A blank, or what ends the directive, has to follow.
-        match self.text.get(self.at) {
-            None => Err(Refused::End),
-            Some(b' ' | b'\t' | b'\r' | b'\n' | b';' | b'{' | b')') => Ok(text(word)),
-            Some(&other) => Err(Refused::Unexpected { what: other.into() }),
-        }
-    }
-
-    fn plain(&mut self) -> Result<String, Refused> {
-        let mut word = Vec::new();
-        let mut variable = false;
-        loop {
-            let byte = *self.text.get(self.at).ok_or(Refused::End)?;
-            let opens = byte == b'{' && !variable;
-            if matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b';') || opens {
-                return Ok(text(word));
-            }
-            self.bump();
-            variable = byte == b'$';
-            if byte == b'\\' {
-                let next = self.bump().ok_or(Refused::End)?;
-                escape(next, &mut word);
-            } else {
-                word.push(byte);
-            }
-        }
-    }
-
-    /// Goes behind the `}` of a block of another language, whose `{` was read. False where there is none.
-    fn skip_block(&mut self) -> bool {
-        let mut depth = 1;
-        while let Some(byte) = self.bump() {
-            match byte {
-                b'{' => depth += 1,
-                b'}' => depth -= 1,
-                _ => {}
-            }
-            if depth == 0 {
-                return true;
-            }
-        }
-        false
-    }
-}
-
-fn escape(byte: u8, word: &mut Vec<u8>) {
-    match byte {
-        b'"' | b'\'' | b'\\' => word.push(byte),
-        b't' => word.push(b'\t'),
-        b'r' => word.push(b'\r'),
-        b'n' => word.push(b'\n'),
-        other => word.extend([b'\\', other]),
-    }
-}
-
-fn text(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).into_owned()
 }
