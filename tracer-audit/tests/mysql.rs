@@ -1,6 +1,8 @@
 //! MariaDB's own programs and the audit read the same option files: `my_print_defaults`, `mariadbd
 //! --print-defaults` and the values of `mariadbd --verbose --help`.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod corpus;
 
 use std::collections::BTreeMap;

@@ -144,6 +144,8 @@ impl Config {
             known,
             config: Self::default(),
             folder: PathBuf::from("/"),
+            adds: true,
+            saved: false,
             files_left: MAX_FILES,
             lines_left: MAX_LINES,
         };
@@ -165,6 +167,10 @@ struct Reader<'a> {
     known: bool,
     config: Config,
     folder: PathBuf,
+    /// Whether a `save` is added to those before it.
+    adds: bool,
+    /// Whether one took the place of the defaults.
+    saved: bool,
     files_left: usize,
     lines_left: usize,
 }
@@ -196,8 +202,13 @@ impl Reader<'_> {
             self.config.files.push((file.clone(), u64::try_from(written).unwrap_or(0)));
             lines.push(&bytes, &file);
         }
+        self.adds = true;
         for (line, at) in lines.finish() {
             self.line(&line, Some(&at), depth)?;
+        }
+        // Redis takes the end of an include for the end of all files: from there on each `save` counts alone.
+        if depth > 0 {
+            self.adds = false;
         }
         Ok(())
     }
@@ -347,14 +358,16 @@ impl Reader<'_> {
         }
     }
 
-    /// The first line takes the place of the defaults, all others are added.
+    /// The first line takes the place of the defaults, others are added.
     fn save(&mut self, rest: &[String], at: Option<&Origin>) -> Option<()> {
         let clear = matches!(rest, [empty] if empty.is_empty());
         let rest = if clear { &[] } else { rest };
         if !rest.len().is_multiple_of(2) {
             return None;
         }
-        let mut points = match self.config.save.take().filter(|_| !clear) {
+        let kept = !clear && self.adds && self.saved;
+        self.saved |= self.adds;
+        let mut points = match self.config.save.take().filter(|_| kept) {
             Some(save) => save.value,
             None => Vec::new(),
         };
@@ -513,6 +526,18 @@ mod tests {
         assert_eq!(config.maxmemory().value, 2 << 30);
         assert_eq!(config.get("port").as_deref(), Some("1"));
         assert_eq!(config.includes.len(), 2);
+    }
+
+    #[test]
+    fn behind_an_include_each_save_counts_alone() {
+        let save = |text: &[u8], args: &[&str]| {
+            let files = [("redis.conf", text), ("a.conf", &b"save 2 2\nsave 3 3\n"[..])];
+            read(&files, args).0.get("save").unwrap_or_default()
+        };
+        assert_eq!(save(b"save 1 1\ninclude /a.conf\n", &[]), "1 1 2 2 3 3");
+        assert_eq!(save(b"include /a.conf\nsave 4 4\nsave 5 5\n", &[]), "5 5");
+        assert_eq!(save(b"save 1 1\n", &["--save", "6", "6"]), "1 1 6 6");
+        assert_eq!(save(b"include /a.conf\n", &["--save", "6 6"]), "6 6");
     }
 
     #[test]
