@@ -20,6 +20,9 @@ pub mod system;
 pub mod units;
 pub mod web;
 
+#[cfg(test)]
+mod mutate;
+
 pub use budget::Budget;
 pub use machine::Machine;
 pub use observed::Observed;

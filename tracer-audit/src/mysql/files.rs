@@ -155,7 +155,7 @@ fn dead_pool(server: &Server, unread: &Unread, said: &Said, context: &Context<'_
     let mut why = why_unread(server, unread);
     match &counts.at {
         Some(at) => why.push_str(&format!(
-            " {at} is what counts; without it, it would be the default of {}.",
+            " {at} is what counts; without that line it would be the default of {}.",
             human(default)
         )),
         None => why.push_str(" Nothing else says anything, so the default counts."),

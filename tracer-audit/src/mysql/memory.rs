@@ -225,7 +225,8 @@ fn too_many(server: &Server, context: &Context<'_>) -> Option<Finding> {
         return None;
     }
     let rest = memory.saturating_sub(sizes.once());
-    let fitting = (rest / sizes.buffers.max(1)).clamp(10, 100_000);
+    // One more is kept for an administrator.
+    let fitting = (rest / sizes.buffers.max(1)).saturating_sub(1).clamp(10, 100_000);
     let limit = server.max_connections();
     let mut finding = Finding::new(
         "mysql_connections_exceed_memory",

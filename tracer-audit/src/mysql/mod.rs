@@ -9,6 +9,8 @@
 pub mod access;
 pub mod ask;
 pub mod files;
+#[cfg(test)]
+mod fuzz;
 mod in_force;
 pub mod installed;
 mod mapped;

@@ -3,6 +3,8 @@
 
 pub mod config;
 pub mod directives;
+#[cfg(test)]
+mod fuzz;
 pub mod instance;
 pub mod line;
 pub mod rules;

@@ -127,7 +127,9 @@ fn unbounded(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
          ones.",
     );
     if memory > 0 {
-        finding.change = Some(change(instance, fitting_maxmemory(instance, budget)));
+        // Room for as much again as there is, and no more than a share of a host that has other work.
+        let limit = held.saturating_mul(2).max(memory / 16).next_multiple_of(64 * MIB);
+        finding.change = Some(change(instance, limit.min(fitting_maxmemory(instance, budget))));
     }
     finding.figures = [("held_bytes", held)].into();
     Some(finding)
