@@ -320,6 +320,88 @@ fn redis_is_measured_against_the_memory() {
     assert_eq!(place(the(&report, "redis_eviction")), "/etc/redis/redis.conf:9");
 }
 
+/// Files of /proc of a process, by its id: its status, its arguments and its mappings.
+fn process(
+    tgid: u32,
+    comm: &str,
+    status: &str,
+    cmdline: &str,
+    maps: &str,
+) -> Vec<(String, String)> {
+    let stat = format!("{tgid} ({comm}) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 0 0 0\n");
+    let file = |name: &str, text: &str| (format!("proc/{tgid}/{name}"), text.to_owned());
+    vec![
+        file("stat", &stat),
+        file("status", status),
+        file("cmdline", cmdline),
+        file("maps", maps),
+        // Ages ago.
+        ("proc/stat".to_owned(), "btime 1000000000\n".to_owned()),
+    ]
+}
+
+fn on_top<'a>(
+    files: &'a [(String, String)],
+    more: &[(&'a str, &'a str)],
+) -> Vec<(&'a str, &'a str)> {
+    let files = files.iter().map(|(path, text)| (path.as_str(), text.as_str()));
+    files.chain(more.iter().copied()).collect()
+}
+
+#[test]
+fn a_pool_that_is_not_in_force_is_seen_from_outside() {
+    let maps = "7f0000000000-7f0012c00000 rw-p 00000000 00:00 0 \n";
+    let status = "Uid:\t1\t1\nVmRSS:\t 300000 kB\nRssAnon:\t 200000 kB\n";
+    let running = process(812, "mariadbd", status, "/usr/sbin/mariadbd\0", maps);
+    let own = ("etc/mysql/mariadb.conf.d/60-own.cnf", "[mysqld]\ninnodb_buffer_pool_size=2G\n");
+    let report = audit(16, &on_top(&running, &[own]));
+    let found = the(&report, "mysql_not_in_force");
+    assert_eq!((found.severity, place(found)), (Severity::Warning, format!("/{}:2", own.0)));
+    assert_eq!(found.figures["pool_bytes"], 300 << 20);
+    assert_eq!(found.figures["configured_pool_bytes"], 2 << 30);
+    assert!(found.summary.contains("at most 300 MiB"), "{}", found.summary);
+    assert!(found.why.contains("restart"), "{}", found.why);
+    let demand = report.budget.demands.iter().find(|demand| demand.subject == Subject::Mysql);
+    assert_eq!(demand.unwrap().observed_bytes, Some(200_000 << 10));
+
+    // What could be in force is not said to be otherwise; that the files are younger is worth knowing.
+    let report = audit(16, &on_top(&running, &[]));
+    assert_eq!(the(&report, "mysql_changed_since_start").severity, Severity::Info);
+    // The command line counts more than a file.
+    let args = "/usr/sbin/mariadbd\0--innodb-buffer-pool-size=100M\0";
+    let running = process(812, "mariadbd", status, args, maps);
+    let report = audit(16, &on_top(&running, &[own]));
+    let found = the(&report, "mysql_option_conflict");
+    assert!(found.summary.contains("the command line"), "{}", found.summary);
+    assert_eq!(place(found), format!("/{}:2", own.0));
+}
+
+#[test]
+fn a_server_in_a_container_has_other_files() {
+    let status = "Uid:\t1\t1\nNSpid:\t812\t1\nVmRSS:\t 300000 kB\nRssAnon:\t 200000 kB\n";
+    let running = process(812, "mysqld", status, "mysqld\0", "");
+    let report = audit(16, &on_top(&running, &[DEAD]));
+    let demands = report.budget.demands.iter();
+    let contained: Vec<_> = demands.filter(|demand| demand.name.contains("container")).collect();
+    assert_eq!(contained.len(), 1);
+    assert_eq!(contained[0].reserved_bytes, 200_000 << 10);
+    assert!(report.notes.iter().any(|note| note.text.contains("container")), "{:?}", report.notes);
+}
+
+#[test]
+fn a_large_redis_without_a_limit_is_a_warning() {
+    let status = "VmRSS:\t 900000 kB\nRssAnon:\t 800000 kB\n";
+    let title = "/usr/bin/redis-server 127.0.0.1:6379\0";
+    let running = process(813, "redis-server", status, title, "");
+    let report = audit(1, &on_top(&running, &[]));
+    let found = the(&report, "redis_unbounded");
+    assert_eq!(
+        (found.severity, place(found).as_str()),
+        (Severity::Warning, "/etc/redis/redis.conf")
+    );
+    assert_eq!(the(&audit(16, &on_top(&running, &[])), "redis_unbounded").severity, Severity::Info);
+}
+
 #[test]
 fn figures_end_in_a_unit_and_sentences_in_nothing() {
     let all = [

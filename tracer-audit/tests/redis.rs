@@ -1,7 +1,7 @@
 //! A real redis-server and the audit read the same redis.conf: `CONFIG GET` of every directive, and the line
 //! that is refused.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod corpus;
 

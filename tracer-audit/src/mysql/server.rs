@@ -75,7 +75,7 @@ impl Server {
         let last = files.filter(|file| file.parent() == Some(&**folder)).max();
         let last = last.and_then(|file| file.file_name()?.to_str()).unwrap_or_default();
         let own = "zz-rampage.cnf";
-        let name = if last < own { own.to_owned() } else { format!("zz{last}") };
+        let name = if last <= own { own.to_owned() } else { format!("zz{last}") };
         Some(folder.join(name))
     }
 

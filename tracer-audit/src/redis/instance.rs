@@ -65,7 +65,7 @@ impl Instance {
         let last = last.and_then(|file| file.file_name()?.to_str()).unwrap_or_default();
         let set = self.config.values.get(directive).and_then(|set| set.at.as_ref());
         let behind = set.is_some_and(|at| at.file == include.at.file && at.line > include.at.line);
-        let name = if last < "zz-rampage.conf" {
+        let name = if last <= "zz-rampage.conf" {
             "zz-rampage.conf".to_owned()
         } else {
             format!("zz{last}")
