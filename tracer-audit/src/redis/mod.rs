@@ -7,6 +7,7 @@ pub mod directives;
 mod fuzz;
 pub mod instance;
 pub mod line;
+mod reader;
 pub mod rules;
 
 use std::path::Path;
