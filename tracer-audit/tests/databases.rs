@@ -377,6 +377,29 @@ fn a_pool_that_is_not_in_force_is_seen_from_outside() {
 }
 
 #[test]
+fn mysql_reads_its_own_groups_and_what_it_keeps() {
+    let status =
+        "Package: mysql-server-8.0\nStatus: install ok installed\nVersion: 8.0.36-0ubuntu1\n";
+    let options = "[mysqld]\ninnodb_buffer_pool_size=1G\n[mariadb]\ninnodb_buffer_pool_size=60G\n\
+        [mysqld-8.0]\ninnodb_buffer_pool_size=2G\n";
+    let kept = r#"{"Version": 2, "mysql_dynamic_variables": {"innodb_buffer_pool_size": {"Value": "33554432"}}}"#;
+    let files = [("var/lib/dpkg/status", status), ("etc/mysql/conf.d/own.cnf", options)];
+    let report = audit(4, &files);
+    let found = the(&report, "mysql_option_conflict");
+    assert_eq!(
+        (found.severity, place(found).as_str()),
+        (Severity::Info, "/etc/mysql/conf.d/own.cnf:6")
+    );
+    let report =
+        audit(4, &on_top(&[("var/lib/mysql/mysqld-auto.cnf".to_owned(), kept.to_owned())], &files));
+    let found = the(&report, "mysql_option_conflict");
+    assert_eq!(
+        (found.severity, place(found).as_str()),
+        (Severity::Warning, "/var/lib/mysql/mysqld-auto.cnf")
+    );
+}
+
+#[test]
 fn a_server_in_a_container_has_other_files() {
     let status = "Uid:\t1\t1\nNSpid:\t812\t1\nVmRSS:\t 300000 kB\nRssAnon:\t 200000 kB\n";
     let running = process(812, "mysqld", status, "mysqld\0", "");

@@ -174,7 +174,8 @@ fn too_large(server: &Server, context: &Context<'_>) -> Option<Finding> {
     let needs = sizes.pool.saturating_add(sizes.base);
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
     let room = budget.room_for_bytes(Subject::Mysql);
-    if needs <= room {
+    // A small one is not what takes the memory, however much the others reserve.
+    if needs <= room || needs <= memory / 4 {
         return None;
     }
     let given = !server.settings.said(POOL).is_empty();

@@ -17,6 +17,7 @@ mod mapped;
 pub mod memory;
 pub mod option_file;
 pub mod options;
+mod persisted;
 pub mod reader;
 pub mod server;
 pub mod settings;

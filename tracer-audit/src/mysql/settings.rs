@@ -83,6 +83,11 @@ impl Settings {
         settings
     }
 
+    /// Takes a variable that the server itself keeps, and that counts more than what was given before.
+    pub fn persist(&mut self, name: &str, value: &str, at: &Origin, notes: &mut Notes) {
+        self.take(&format!("{name}={value}"), Some(at), notes);
+    }
+
     /// The value in the files and arguments, or the server's default.
     pub fn number(&self, name: &str) -> Set<u64> {
         match self.said(name).last() {

@@ -141,7 +141,8 @@ fn too_large(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
     let needs = limit.saturating_add(BASE_BYTES);
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
     let room = budget.room_for_bytes(Subject::Redis);
-    if budget.total_bytes == 0 || needs <= room {
+    // A small one is not what takes the memory, however much the others reserve.
+    if budget.total_bytes == 0 || needs <= room || needs <= memory / 4 {
         return None;
     }
     let severity = if needs > memory { Severity::Critical } else { Severity::Warning };
