@@ -18,7 +18,7 @@ const MAX_DEPTH: u32 = 10;
 const MAX_FILES: usize = 1000;
 
 /// Most lines that are followed for one server, of all those files.
-const MAX_LINES: usize = 200_000;
+const MAX_LINES: usize = 50_000;
 
 /// Where a server looks for its options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
