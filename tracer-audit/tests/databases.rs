@@ -190,6 +190,22 @@ fn a_dead_file_explains_the_default() {
 }
 
 #[test]
+fn a_folder_that_is_included_by_another_name_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let etc = folder.path().join("etc/mysql");
+    fs::create_dir_all(etc.join("conf.d")).unwrap();
+    fs::create_dir_all(folder.path().join("var/lib/dpkg")).unwrap();
+    fs::write(folder.path().join("var/lib/dpkg/status"), STATUS).unwrap();
+    fs::write(etc.join("my.cnf"), "!includedir /etc/mysql/own\n").unwrap();
+    fs::write(etc.join("conf.d/a.cnf"), "[mysqld]\ninnodb_buffer_pool_size=1G\n").unwrap();
+    let audit = || audit::audit(&Root::new(folder.path()).unwrap(), &Observed::default());
+    std::os::unix::fs::symlink("conf.d", etc.join("own")).unwrap();
+    assert_eq!(kinds(&audit()), ["mysql_listens"]);
+    fs::write(etc.join("my.cnf"), "[mysqld]\nbind-address=127.0.0.1\n").unwrap();
+    assert_eq!(kinds(&audit()), ["mysql_file_never_read"]);
+}
+
+#[test]
 fn a_wrong_suffix_and_a_wrong_group_are_seen() {
     let report =
         audit(16, &[("etc/mysql/conf.d/own.conf", "[mysqld]\ninnodb_buffer_pool_size=1G\n")]);

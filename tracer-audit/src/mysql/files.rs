@@ -1,7 +1,7 @@
 //! Option files that say something else than what counts: overridden, never read, in a group that the server
 //! passes over, or refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,16 +37,21 @@ pub struct Unread {
 
 /// Looks for files beside those that are read. Files that were put aside (`.disabled`, `.bak`) are nobody's
 /// mistake.
-pub fn unread(root: &Root, servers: &[Server], notes: &mut Notes) -> Vec<Unread> {
+pub fn unread(root: &Root, servers: &[Server]) -> Vec<Unread> {
+    // By what they are, not by name: a folder may be included by another one.
+    let identity = |path: &Path| root.stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let read = servers.iter().flat_map(|server| {
+        let files = server.reading.files.iter().map(|(file, _)| file);
+        files.chain(&server.reading.world_writable)
+    });
+    let mut seen: BTreeSet<_> = read.filter_map(|file| identity(file)).collect();
     let mut found = Vec::new();
     let mut left = MAX_FILES;
     for folder in FOLDERS {
         look(root, Path::new(folder), MAX_DEPTH, &mut left, &mut |path| {
-            let taken = servers.iter().any(|server| {
-                server.reading.has(path)
-                    || server.reading.world_writable.iter().any(|file| **file == *path)
-            });
-            if !taken && let Some(unread) = look_into(root, path, servers, notes) {
+            if identity(path).is_some_and(|identity| seen.insert(identity))
+                && let Some(unread) = look_into(root, path, servers)
+            {
                 found.push(unread);
             }
         });
@@ -62,17 +67,14 @@ fn look(root: &Root, folder: &Path, depth: usize, left: &mut usize, take: &mut i
         *left -= 1;
         let suffix = path.extension().and_then(|suffix| suffix.to_str());
         if matches!(suffix, Some("cnf" | "conf" | "ini")) {
-            // A link to a file that is read elsewhere is that file.
-            if root.link(&path).is_err() {
-                take(&path);
-            }
+            take(&path);
         } else if depth > 1 {
             look(root, &path, depth - 1, left, take);
         }
     }
 }
 
-fn look_into(root: &Root, path: &Path, servers: &[Server], notes: &mut Notes) -> Option<Unread> {
+fn look_into(root: &Root, path: &Path, servers: &[Server]) -> Option<Unread> {
     let server = servers.first()?;
     let bytes = root.read(path).ok()?;
     let file: Arc<Path> = Arc::from(path);
@@ -89,7 +91,8 @@ fn look_into(root: &Root, path: &Path, servers: &[Server], notes: &mut Notes) ->
         }
     }
     let version = (server.flavour, server.version);
-    let settings = Settings::new(version, &given, &server.groups, &[], notes);
+    // What is wrong in a file that nobody reads stops nobody.
+    let settings = Settings::new(version, &given, &server.groups, &[], &mut Notes::default());
     let said: BTreeMap<_, _> = settings
         .numbers
         .into_iter()

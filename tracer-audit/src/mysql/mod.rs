@@ -50,7 +50,7 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
     if servers.is_empty() {
         return Facts { contained, ..Facts::default() };
     }
-    let unread = files::unread(root, &servers, notes);
+    let unread = files::unread(root, &servers);
     let logins = access::logins(root, &servers, notes);
     Facts { servers, contained, unread, logins }
 }

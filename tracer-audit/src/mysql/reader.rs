@@ -138,13 +138,6 @@ pub struct Reading {
     pub refused: Option<(Origin, String)>,
 }
 
-impl Reading {
-    /// Whether `path` was read.
-    pub fn has(&self, path: &Path) -> bool {
-        self.files.iter().any(|(file, _)| **file == *path)
-    }
-}
-
 /// Reads the option files of `sources`.
 pub fn read(root: &Root, sources: &Sources, notes: &mut Notes) -> Reading {
     let mut reader = Reader {

@@ -281,7 +281,7 @@ fn persisted(root: &Root, settings: &mut Settings, notes: &mut Notes) {
         Ok(found) => {
             let at = Origin::whole(path);
             for (name, value) in found {
-                settings.persist(&name, &value, &at, notes);
+                settings.persist(&name, &value, &at);
             }
         }
         Err(error) => notes.unread(&error),
