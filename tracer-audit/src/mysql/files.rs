@@ -24,6 +24,9 @@ const FOLDERS: [&str; 2] = ["/etc/mysql", "/etc/my.cnf.d"];
 const MAX_FILES: usize = 1000;
 const MAX_DEPTH: usize = 3;
 
+/// Most places that a sentence names.
+const MAX_NAMED: usize = 4;
+
 /// An option file that no server reads, with what it has for servers.
 #[derive(Clone, Debug)]
 pub struct Unread {
@@ -235,7 +238,11 @@ fn conflict(server: &Server, name: &str, context: &Context<'_>) -> Option<Findin
     };
     let losers: Vec<String> = lost
         .iter()
-        .filter_map(|said| Some(format!("{:?} in {}", said.option, said.at.as_ref()?)))
+        .take(MAX_NAMED)
+        .map(|said| match &said.at {
+            Some(at) => format!("{:?} in {at}", said.option),
+            None => format!("{:?} before it", said.option),
+        })
         .collect();
     let key = name.replace('-', "_");
     let mut why =
@@ -251,11 +258,16 @@ fn conflict(server: &Server, name: &str, context: &Context<'_>) -> Option<Findin
         if smaller { Severity::Warning } else { Severity::Info },
         Subject::Mysql,
         &server.name,
-        format!("{:?} counts, from {winner}; {} is overridden", last.option, losers.join(" and ")),
+        format!(
+            "{:?} counts, from {winner}; {}{} is overridden",
+            last.option,
+            losers.join(" and "),
+            more(lost.len())
+        ),
         why,
     );
     finding.at = last.at.clone().or_else(|| largest.at.clone());
-    finding.others = lost.iter().filter_map(|said| said.at.clone()).collect();
+    finding.others = lost.iter().take(MAX_NAMED).filter_map(|said| said.at.clone()).collect();
     if smaller && fits && last.at.is_some() {
         finding.change = Some(change(server, POOL, &option(largest.value)));
     }
@@ -263,6 +275,13 @@ fn conflict(server: &Server, name: &str, context: &Context<'_>) -> Option<Findin
         finding.figures = [("value_bytes", last.value), ("overridden_bytes", largest.value)].into();
     }
     Some(finding)
+}
+
+fn more(all: usize) -> String {
+    match all.saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    }
 }
 
 /// A pool in a group that the server does not read: of clients, or of another version.
