@@ -295,8 +295,10 @@ fn other_groups(server: &Server) -> Vec<Finding> {
             let variable = super::variables::find(found.name).filter(|found| found.name == POOL)?;
             let value = variable.bounded(value);
             let group = given.group.to_ascii_lowercase();
-            // Servers of mysqld_multi, and those of a suffix, have groups of their own.
-            let version = ["mysqld-", "mariadb-", "mariadbd-"].iter().any(|name| group.starts_with(name));
+            // Servers of mysqld_multi, and those of a suffix, have groups of their own; which version's groups
+            // are read is known where the version is.
+            let version = server.version.is_some()
+                && ["mysqld-", "mariadb-", "mariadbd-"].iter().any(|name| group.starts_with(name));
             let client = matches!(group.as_str(), "mysql" | "client" | "mysqld_safe" | "mariadb-client");
             if value == counts.value || !(version || client) {
                 return None;
