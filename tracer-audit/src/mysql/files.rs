@@ -309,7 +309,7 @@ fn other_groups(server: &Server) -> Vec<Finding> {
                 Subject::Mysql,
                 &server.name,
                 format!(
-                    "the buffer pool of {} is {}, not the {} in group [{}]: the server does not read that group",
+                    "the buffer pool of {} is {}, not the {} in group [{}], which the server does not read",
                     server.name,
                     human(counts.value),
                     human(value),
@@ -325,6 +325,7 @@ fn other_groups(server: &Server) -> Vec<Finding> {
             finding.figures = [("pool_bytes", counts.value), ("unread_pool_bytes", value)].into();
             Some(finding)
         })
+        .take(MAX_NAMED)
         .collect()
 }
 
