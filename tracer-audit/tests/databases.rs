@@ -170,7 +170,9 @@ fn a_dead_file_explains_the_default() {
     assert_eq!(found.figures["unread_pool_bytes"], 2 << 30);
     assert_eq!(found.figures["default_pool_bytes"], 128 << 20);
     let place_of_cap = "/etc/mysql/mariadb.conf.d/99-performance.cnf:2".to_owned();
-    assert_eq!(line(found), (place_of_cap, "innodb_buffer_pool_size=2G".to_owned()));
+    assert_eq!(line(found), (place_of_cap, "innodb_buffer_pool_size = 2G".to_owned()));
+    let from = found.change.as_ref().unwrap().from.as_deref();
+    assert_eq!(from, Some("innodb_buffer_pool_size = 512M"));
 
     // As it was after the one file was put aside.
     let report =
@@ -235,7 +237,7 @@ fn the_file_that_wins_is_named() {
     assert_eq!(found.severity, Severity::Warning);
     assert_eq!(place(found), "/etc/mysql/mariadb.conf.d/99-performance.cnf:2");
     assert_eq!(found.others[0].to_string(), "/etc/mysql/mariadb.conf.d/60-own.cnf:2");
-    assert_eq!(line(found).1, "innodb_buffer_pool_size=4G");
+    assert_eq!(line(found).1, "innodb_buffer_pool_size = 4G");
     let report = with(16, "max_connections=50\nmax_connections=60");
     assert_eq!(the(&report, "mysql_option_conflict").severity, Severity::Info);
 }
@@ -318,6 +320,7 @@ fn redis_is_measured_against_the_memory() {
         (found.severity, place(found).as_str()),
         (Severity::Critical, "/etc/redis/redis.conf:8")
     );
+    assert_eq!(found.change.as_ref().unwrap().from.as_deref(), Some("maxmemory 4gb"));
     let (_, to) = line(found);
     assert_eq!(
         kinds(&with_redis(2, &format!("{to}\nmaxmemory-policy allkeys-lru"))),

@@ -88,7 +88,7 @@ fn look_into(root: &Root, path: &Path, servers: &[Server]) -> Option<Unread> {
             What::Group(name) => group = Arc::from(name),
             What::Option(option) if servers.iter().any(|server| server.reads(&group)) => {
                 let (group, at) = (group.clone(), Origin::new(&file, entry.line));
-                given.push(reader::Given { group, option, at });
+                given.push(reader::Given { group, option, text: entry.text, at });
             }
             _ => {}
         }

@@ -279,11 +279,12 @@ fn is_of_a_connection(name: &str) -> bool {
 /// The line that gives `name` the value `value`: another text for the one that counts, or one more.
 pub fn change(server: &Server, name: &str, value: &str) -> Change {
     let key = name.replace('-', "_");
-    if let Some(said) = server.settings.said(name).last()
-        && let Some(at) = &said.at
+    if let Some(at) = server.settings.said(name).last().and_then(|said| said.at.as_ref())
+        && let Some(from) = server.line_at(at)
+        && let Some((head, tail)) = from.split_once('=')
     {
-        let given = said.option.split('=').next().unwrap_or(&key).trim_end();
-        return Change::replace(at.clone(), &said.option, format!("{given}={value}"));
+        let blanks = &tail[..tail.len() - tail.trim_start().len()];
+        return Change::replace(at.clone(), from, format!("{head}={blanks}{value}"));
     }
     let file = server.drop_in().unwrap_or_else(|| "/etc/mysql/my.cnf".into());
     Change::add(file, Some("mysqld"), format!("{key}={value}"))

@@ -106,6 +106,8 @@ pub struct Given {
     pub group: Arc<str>,
     /// `name` or `name=value`, without dashes.
     pub option: String,
+    /// The line itself, without the blanks around it.
+    pub text: String,
     /// Where it stands.
     pub at: Origin,
 }
@@ -206,8 +208,8 @@ impl Reader<'_> {
             match &entry.what {
                 What::Group(name) => group = Arc::from(name.as_str()),
                 What::Option(option) => {
-                    let (group, option) = (group.clone(), option.clone());
-                    self.reading.given.push(Given { group, option, at });
+                    let (group, option, text) = (group.clone(), option.clone(), entry.text.clone());
+                    self.reading.given.push(Given { group, option, text, at });
                 }
                 What::Include(_) | What::Folder(_) if depth >= MAX_DEPTH => self.too_deep(at),
                 What::Include(path) => {

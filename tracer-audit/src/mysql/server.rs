@@ -96,6 +96,11 @@ impl Server {
         self.reading.given.iter().skip(end).filter(|given| self.reads(&given.group))
     }
 
+    /// The line at `at` of an option file, without the blanks around it.
+    pub fn line_at(&self, at: &Origin) -> Option<&str> {
+        self.reading.given.iter().find(|given| given.at == *at).map(|given| given.text.as_str())
+    }
+
     /// Whether it reads the group `group`.
     pub fn reads(&self, group: &str) -> bool {
         self.groups.iter().any(|own| own.eq_ignore_ascii_case(group))

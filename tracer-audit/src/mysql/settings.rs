@@ -235,6 +235,7 @@ mod tests {
             .map(|(line, (group, option))| Given {
                 group: Arc::from(*group),
                 option: (*option).to_owned(),
+                text: (*option).to_owned(),
                 at: Origin::new(&file, line),
             })
             .collect();

@@ -39,6 +39,8 @@ pub struct Config {
     pub save: Option<Set<Vec<(i64, i32)>>>,
     /// `client-output-buffer-limit` of `normal`, `replica` and `pubsub` where it was given.
     pub buffers: BTreeMap<&'static str, Set<BufferLimit>>,
+    /// The line of each value, save and buffer of a file, as it stands there.
+    pub lines: BTreeMap<&'static str, String>,
     /// The files that were read, and when each was last written, seconds since 1970.
     pub files: Vec<(Arc<Path>, u64)>,
     /// The includes in their order.

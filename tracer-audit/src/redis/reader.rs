@@ -39,6 +39,7 @@ impl Config {
             known,
             config: Self::default(),
             folder: PathBuf::from("/"),
+            text: String::new(),
             adds: true,
             saved: false,
             files_left: MAX_FILES,
@@ -62,6 +63,8 @@ struct Reader<'a> {
     known: bool,
     config: Config,
     folder: PathBuf,
+    /// The line that is being read.
+    text: String,
     /// Whether a `save` is added to those before it.
     adds: bool,
     /// Whether one took the place of the defaults.
@@ -149,6 +152,7 @@ impl Reader<'_> {
         let words: Vec<String> =
             words.iter().map(|word| String::from_utf8_lossy(word).into_owned()).collect();
         let Some((name, rest)) = words.split_first() else { return Ok(()) };
+        self.text = String::from_utf8_lossy(line).into_owned();
         let name = name.to_ascii_lowercase();
         if let Some(directive) = directives::find(&name) {
             return self.directive(directive, rest, at);
@@ -225,6 +229,7 @@ impl Reader<'_> {
         match directive.kind.value(word) {
             Ok(value) => {
                 self.config.values.insert(directive.name, Set { value, at: at.cloned() });
+                self.config.lines.insert(directive.name, self.text.clone());
                 Ok(())
             }
             Err(_) if !self.known => Ok(()),
@@ -306,6 +311,7 @@ impl Reader<'_> {
         }
         for (class, value) in found {
             self.config.buffers.insert(class, Set { value, at: at.cloned() });
+            self.config.lines.insert(class, self.text.clone());
         }
         Some(())
     }
