@@ -227,6 +227,53 @@ fn generated(seed: u64) -> Case {
     Case::new(format!("seed {seed}"), &files)
 }
 
+/// What a program says of where it looks.
+fn says(program: &str, args: &[&str], environment: &[(&str, &str)], after: &str) -> Vec<String> {
+    let mut command = Command::new(program);
+    command.args(args).env_clear().env("PATH", "/usr/bin:/usr/sbin");
+    let output = command.envs(environment.iter().copied()).output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (_, rest) = text.split_once(after).unwrap_or_else(|| panic!("{text}"));
+    rest.lines().next().unwrap().split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn files_and_groups_are_looked_for_as_by_mariadb() {
+    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+        (&[], &[]),
+        (&[("MYSQL_HOME", "/x/")], &["--defaults-extra-file=/etc/hosts"]),
+        (&[("MYSQL_HOME", "/etc")], &[]),
+        (&[("MARIADB_HOME", "/etc/mysql/"), ("MYSQL_HOME", "/y")], &[]),
+        (&[], &["--defaults-file=/etc/hosts", "--defaults-group-suffix=.1"]),
+    ];
+    for (environment, args) in cases {
+        let own_args: Vec<String> =
+            ["mariadbd"].iter().chain(args).map(|arg| (*arg).to_owned()).collect();
+        let value =
+            |name: &str| environment.iter().find(|(key, _)| *key == name).map(|(_, value)| *value);
+        let mut sources = Sources {
+            server_home: value("MARIADB_HOME").or_else(|| value("MYSQL_HOME")).map(Into::into),
+            home: Some("/home".into()),
+            ..Sources::default()
+        };
+        sources.of_args(&own_args);
+        let files = sources.files();
+        let own: Vec<String> = files.iter().map(|path| path.display().to_string()).collect();
+        let help: Vec<&str> = args.iter().chain(&["--help"]).copied().collect();
+        let said = says("my_print_defaults", &help, environment, "in the given order:\n");
+        let said: Vec<String> = said.iter().map(|path| path.replace("~/", "/home/")).collect();
+        assert_eq!(own, said, "{environment:?} {args:?}");
+    }
+    for suffix in [None, Some(".1")] {
+        let flag = suffix.map(|suffix| format!("--defaults-group-suffix={suffix}"));
+        let mut args: Vec<&str> = vec!["--defaults-file=/dev/null"];
+        args.extend(flag.as_deref());
+        args.extend(["--verbose", "--help"]);
+        let said = says("mariadbd", &args, &[], "The following groups are read:");
+        assert_eq!(groups(VERSION.0, VERSION.1, suffix), said);
+    }
+}
+
 #[test]
 fn hand_written_files_are_read_as_by_mariadb() {
     let cases = cases("mysql");
