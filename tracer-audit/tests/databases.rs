@@ -396,6 +396,30 @@ fn a_pool_that_is_not_in_force_is_seen_from_outside() {
 }
 
 #[test]
+fn a_file_that_only_its_owner_may_read_is_noted() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = tempfile::tempdir().unwrap();
+    let status = "Uid:\t4000000\t4000000\nVmRSS:\t 30 kB\n";
+    let running = process(812, "mariadbd", status, "mariadbd\0", "");
+    let own = ("etc/my.cnf", "[mysqld]\nbind-address=127.0.0.1\n");
+    for (path, text) in on_top(&running, &[own, ("var/lib/dpkg/status", STATUS)]) {
+        let path = folder.path().join(path);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(path, text).unwrap();
+    }
+    let noted = |mode| {
+        let mode = fs::Permissions::from_mode(mode);
+        fs::set_permissions(folder.path().join(own.0), mode).unwrap();
+        let report = audit::audit(&Root::new(folder.path()).unwrap(), &Observed::default());
+        report.notes.iter().any(|note| note.text.contains("only its owner may read it"))
+    };
+    assert!(noted(0o600) && !noted(0o644) && !noted(0o640));
+    fs::set_permissions(folder.path().join(own.0), fs::Permissions::from_mode(0o666)).unwrap();
+    let report = audit::audit(&Root::new(folder.path()).unwrap(), &Observed::default());
+    assert_eq!(the(&report, "mysql_file_ignored").severity, Severity::Warning);
+}
+
+#[test]
 fn mysql_reads_its_own_groups_and_what_it_keeps() {
     let status =
         "Package: mysql-server-8.0\nStatus: install ok installed\nVersion: 8.0.36-0ubuntu1\n";
