@@ -236,8 +236,11 @@ fn generated(seed: u64) -> Case {
     Case::new(format!("seed {seed}"), &files)
 }
 
+/// Of an environment: name and value.
+type Variable = (&'static str, &'static str);
+
 /// What a program says of where it looks.
-fn says(program: &str, args: &[&str], environment: &[(&str, &str)], after: &str) -> Vec<String> {
+fn says(program: &str, args: &[&str], environment: &[Variable], after: &str) -> Vec<String> {
     let mut command = Command::new(program);
     command.args(args).env_clear().env("PATH", "/usr/bin:/usr/sbin");
     let output = command.envs(environment.iter().copied()).output().unwrap();
@@ -248,7 +251,7 @@ fn says(program: &str, args: &[&str], environment: &[(&str, &str)], after: &str)
 
 #[test]
 fn files_and_groups_are_looked_for_as_by_mariadb() {
-    let cases: [(&[(&str, &str)], &[&str]); 5] = [
+    let cases: [(&[Variable], &[&str]); 5] = [
         (&[], &[]),
         (&[("MYSQL_HOME", "/x/")], &["--defaults-extra-file=/etc/hosts"]),
         (&[("MYSQL_HOME", "/etc")], &[]),
