@@ -2,6 +2,12 @@
 //! own and dumps what came of them; `systemd-analyze timespan` reads the same time spans. Needs Debian's
 //! systemd and util-linux, and user namespaces; no running manager.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a helper of a test fails as the test does"
+)]
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,9 +15,10 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
+use audit::system::sysctl;
 use audit::units::load::{self, Loaded};
 use audit::units::search::{Names, instance_of, is_template};
-use audit::units::settings::{Defaults, ManagedOom, OomPolicy, Restart};
+use audit::units::settings::{ManagedOom, OomPolicy, Restart};
 use audit::units::values::{self, Limit};
 use audit::{Machine, Notes, Root};
 
@@ -25,7 +32,7 @@ mount --bind "$1/usr/local/lib" /usr/local/lib
 mount --bind "$1/usr/lib/systemd/system" /usr/lib/systemd/system
 mount -t tmpfs none /usr/lib/systemd/system-generators
 if [ -e /dev/console ]; then mount --bind /dev/null /dev/console; fi
-exec unshare --user --map-user=1000 env SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_LEVEL=warning \
+exec unshare --user --map-user=1000 env HOME=/nonexistent SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_LEVEL=warning \
     SYSTEMD_LOG_COLOR=0 SYSTEMD_LOG_LOCATION=0 /lib/systemd/systemd --test --system --unit=all.target
 "#;
 
@@ -84,6 +91,15 @@ impl Tree {
             "usr/lib/systemd/system/all.target",
             format!("[Unit]\nWants={wants}\n").as_bytes(),
         );
+        // Under test it reads the other manager's configuration, in the same way.
+        for folder in ["etc", "run", "usr/local/lib"] {
+            for (theirs, ours) in [("user.conf", "system.conf"), ("user.conf.d", "system.conf.d")] {
+                let folder = self.folder.path().join(folder).join("systemd");
+                if folder.join(ours).exists() {
+                    symlink(ours, folder.join(theirs)).unwrap();
+                }
+            }
+        }
         let output = Command::new("unshare")
             .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
             .arg(self.folder.path())
@@ -228,9 +244,10 @@ fn compare(tree: &Tree, what: &str) -> usize {
     let (dump, mut passed_over) = tree.dump(&units);
     let total_bytes = Machine::read(&Root::new(Path::new("/")).unwrap(), &mut notes).total_bytes;
     let plain_adjust = plain_adjust();
+    let defaults = load::defaults(&root, &mut notes);
     let mut faults = Vec::new();
     for unit in &units {
-        let ours_loaded = load::unit(&root, &names, &Defaults::default(), unit, &mut notes);
+        let ours_loaded = load::unit(&root, &names, &defaults, unit, &mut notes);
         let by_alias = dump
             .iter()
             .find(|(_, fields)| fields.iter().any(|(key, value)| key == "Alias" && value == unit));
@@ -284,10 +301,11 @@ fn hand_written_trees_are_read_as_systemd_reads_them() {
     for (name, text) in [
         ("order", include_str!("corpus/units/order.tree")),
         ("lines", include_str!("corpus/units/lines.tree")),
+        ("manager", include_str!("corpus/units/manager.tree")),
     ] {
         let tree = Tree::unpack(text);
         let count = compare(&tree, name);
-        assert!(count >= 20, "{name}: {count}");
+        assert!(count >= 4, "{name}: {count}");
     }
 }
 
@@ -367,6 +385,99 @@ fn generated_trees_are_read_as_systemd_reads_them() {
         let count = compare(&tree, &format!("RAMPAGE_SEED={seed}, round {round}"));
         assert!(count > 50);
     }
+}
+
+/// What systemd-sysctl writes, side by side: into files that stand for the kernel's.
+#[test]
+fn generated_sysctl_folders_are_read_as_systemd_sysctl_reads_them() {
+    const SCRIPT: &str = r#"
+set -e
+mount --bind "$1/run" /run
+mount --bind "$1/usr/local/lib" /usr/local/lib
+mount --bind "$1/usr/lib/sysctl.d" /usr/lib/sysctl.d
+mount --bind "$1/etc" /etc
+mount --bind "$1/sys" /proc/sys
+exec /lib/systemd/systemd-sysctl
+"#;
+    let seed = std::env::var("RAMPAGE_SEED").ok().and_then(|seed| seed.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    let mut random = fastrand::Rng::with_seed(seed);
+    for round in 0..30 {
+        let tree = Tree::new();
+        for key in sysctl::KEYS {
+            tree.put(&format!("sys/{}", key.replace('.', "/")), b"unset");
+        }
+        tree.put("usr/lib/sysctl.d/00.conf", b"");
+        if random.bool() {
+            tree.link("etc/sysctl.d/99-sysctl.conf", "../sysctl.conf");
+        }
+        for _ in 0..random.u8(1..7) {
+            let folder =
+                ["etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d"];
+            let names =
+                ["10.conf", "50-a.conf", "60", "99-z.conf", ".h.conf", "10.conf.bak", "9.conf"];
+            let path = format!("{}/{}", pick(&mut random, &folder), pick(&mut random, &names));
+            let path = if random.u8(..5) == 0 { "etc/sysctl.conf".to_owned() } else { path };
+            if random.u8(..12) == 0 {
+                tree_link(&tree, &format!("/{path}"), "/dev/null");
+            } else if !tree.folder.path().join(&path).is_symlink() {
+                tree.put(&path, sysctl_lines(&mut random).as_bytes());
+            }
+        }
+        let output = Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
+            .arg(tree.folder.path())
+            .output()
+            .expect("unshare of Debian's util-linux");
+        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+        let ours = sysctl::read(&tree.root(), &mut Notes::default());
+        for (key, ours) in ours {
+            let path = tree.folder.path().join("sys").join(key.replace('.', "/"));
+            let theirs = fs::read_to_string(path).unwrap();
+            // What is shorter than what was there leaves its end in place.
+            let theirs = theirs.lines().next().unwrap_or_default().to_owned();
+            let ours = ours.configured.map_or("unset".to_owned(), |set| set.value);
+            assert_eq!(ours, theirs, "{key}, RAMPAGE_SEED={seed}, round {round}: {errors}");
+        }
+    }
+}
+
+fn sysctl_lines(random: &mut fastrand::Rng) -> String {
+    let keys = [
+        "vm.swappiness",
+        "vm/swappiness",
+        "-vm.swappiness",
+        "vm.overcommit_*",
+        "vm.overcommit_memory",
+        "-vm/overcommit_ratio",
+        "vm/*on_oom",
+        "vm.panic_on_oom",
+        "*.panic",
+        "kernel..panic",
+        "/kernel/panic",
+        "vm.min_free_kbytes",
+        "VM.swappiness",
+    ];
+    let mut text = String::new();
+    for _ in 0..random.u8(..6) {
+        let key = pick(random, &keys);
+        let number = random.u8(..100);
+        text.push_str(&match random.u8(..10) {
+            0 => format!("# {key}={number}\n"),
+            1 => format!(" ;{key}={number}\n"),
+            2 => format!("{key}\n"),
+            3 => format!("  {key} = {number} \n"),
+            4 => format!("{key}={number} # why\n"),
+            5 => format!("{key} {number}\n"),
+            6 => "\n".to_owned(),
+            _ => format!("{key}={number}\n"),
+        });
+    }
+    text
+}
+
+fn pick<'a>(random: &mut fastrand::Rng, from: &[&'a str]) -> &'a str {
+    from[random.usize(..from.len())]
 }
 
 const FOLDERS: [&str; 5] = [

@@ -63,8 +63,13 @@ impl Names {
     /// Reads the folders of the search path.
     pub fn read(root: &Root, notes: &mut Notes) -> Self {
         let mut names = Self::default();
+        // One folder under two names goes by the longer one.
+        let merged = root.link(Path::new("/lib")).is_ok();
         for folder in UNIT_PATHS {
             let folder = Path::new(folder);
+            if merged && folder.starts_with("/lib") {
+                continue;
+            }
             match root.list(folder) {
                 Ok(paths) => {
                     paths.into_iter().for_each(|path| names.take(root, folder, path, notes))
