@@ -9,9 +9,9 @@ use crate::origin::{Notes, Origin, Set};
 use crate::processes::Process;
 use crate::root::Root;
 use crate::units::lines;
-use crate::units::load;
 use crate::units::search::Names;
 use crate::units::settings::{Defaults, ManagedOom};
+use crate::units::{self, load};
 
 /// A killer that is started at boot, or runs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -63,6 +63,12 @@ impl EarlyOom {
         self.avoid.iter().any(|pattern| matches(pattern, comm))
     }
 
+    /// From a line of /etc/default/earlyoom; None if it is another one.
+    pub fn of_line(line: &str) -> Option<Self> {
+        let value = line.trim().strip_prefix("EARLYOOM_ARGS=")?;
+        Some(Self { line: Some(line.trim().to_owned()), ..Self::parse(&words(&unquoted(value))) })
+    }
+
     fn parse(words: &[String]) -> Self {
         let mut options = Self { memory_percent: 10, swap_percent: 10, ..Self::default() };
         let mut words = words.iter();
@@ -100,8 +106,9 @@ impl EarlyOom {
 /// Reads which of them are there.
 pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Killers {
     let names = Names::read(root, &mut Notes::default());
+    let managed = units::is_managed(root);
     let present = |unit: &str, comm: &str| {
-        names.wanted().iter().any(|name| name == unit)
+        (managed && names.wanted().iter().any(|name| name == unit))
             || processes.iter().any(|process| process.comm == comm)
     };
     Killers {
@@ -114,22 +121,20 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Killers {
 fn earlyoom(root: &Root, processes: &[Process], notes: &mut Notes) -> EarlyOom {
     let file = Path::new("/etc/default/earlyoom");
     let text = root.text(file).map_err(|error| notes.unread(&error)).unwrap_or_default();
-    let line = text.lines().enumerate().filter_map(|(index, line)| {
-        let value = line.trim().strip_prefix("EARLYOOM_ARGS=")?;
-        Some((u32::try_from(index + 1).ok()?, line.trim().to_owned(), words(&unquoted(value))))
-    });
-    let line = line.last();
-    let running = processes.iter().find(|process| process.comm == "earlyoom");
-    let own = running.and_then(|process| process.args.get(1..)).map(<[String]>::to_vec);
     let file: Arc<Path> = file.into();
-    match (own, line) {
-        (own, Some((number, line, words))) => EarlyOom {
-            at: Some(Origin::new(&file, number)),
-            line: Some(line),
-            ..EarlyOom::parse(own.as_ref().unwrap_or(&words))
-        },
-        (own, None) => EarlyOom::parse(&own.unwrap_or_default()),
-    }
+    let lines = text.lines().enumerate();
+    let of_file = lines.filter_map(|(index, line)| {
+        let at = Origin::new(&file, u32::try_from(index + 1).ok()?);
+        Some(EarlyOom { at: Some(at), ..EarlyOom::of_line(line)? })
+    });
+    let of_file = of_file.last();
+    // What a running one was started with counts, wherever it came from.
+    let running = processes.iter().find(|process| process.comm == "earlyoom");
+    let Some(words) = running.and_then(|process| process.args.get(1..)) else {
+        return of_file.unwrap_or_else(|| EarlyOom::parse(&[]));
+    };
+    let (at, line) = of_file.map_or((None, None), |options| (options.at, options.line));
+    EarlyOom { at, line, ..EarlyOom::parse(words) }
 }
 
 fn oomd(root: &Root, names: &Names, notes: &mut Notes) -> Oomd {
@@ -142,7 +147,7 @@ fn oomd(root: &Root, names: &Names, notes: &mut Notes) -> Oomd {
         }
     }
     let defaults = Defaults::default();
-    let ours = names.all().filter(|name| crate::units::Service::of(name).is_some());
+    let ours = names.all().filter(|name| units::Service::of(name).is_some());
     for name in ["-.slice", "system.slice"].into_iter().chain(ours) {
         // Faults of these files are told where the units are read.
         let Some(unit) = load::unit(root, names, &defaults, name, &mut Notes::default()) else {

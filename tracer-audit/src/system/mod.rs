@@ -8,6 +8,8 @@ pub mod others;
 pub mod pressure;
 mod rules;
 pub mod sysctl;
+#[cfg(test)]
+mod tests;
 mod victim;
 
 use std::collections::BTreeMap;

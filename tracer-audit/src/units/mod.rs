@@ -1,6 +1,8 @@
 //! systemd's units of PHP-FPM, databases and web servers: what bounds them, what starts them again, and what
 //! takes them down. A unit that is neither started at boot nor running is read, but not judged.
 
+#[cfg(test)]
+mod fuzz;
 pub mod lines;
 pub mod load;
 mod rules;
@@ -203,11 +205,16 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
         });
     }
     units.sort_by(|a, b| a.name.cmp(&b.name));
-    let managed = !root.is_host() || root.exists(Path::new("/run/systemd/system"));
+    let managed = is_managed(root);
     if !managed && units.iter().any(Unit::is_used) {
         notes.say("systemd does not run here: its units are not judged");
     }
     Facts { units, managed, cgroup_v1: cgroups::is_v1(root), defaults }
+}
+
+/// Whether systemd starts what its files say. Of a file system that does not run, that is taken for granted.
+pub fn is_managed(root: &Root) -> bool {
+    !root.is_host() || root.exists(Path::new("/run/systemd/system"))
 }
 
 /// What each of them takes at worst: nothing of its own, the services say it.
@@ -235,18 +242,22 @@ fn known(names: &Names, processes: &[Process]) -> Vec<String> {
     known
 }
 
+/// Whether it runs in the unit's cgroup. What a container of the same name inside runs is not the host's: on
+/// the way to a unit there are slices only.
 fn is_of(process: &Process, unit: &str) -> bool {
-    process.cgroup.split('/').any(|part| part == unit)
+    let mut parts = process.cgroup.split('/').filter(|part| !part.is_empty());
+    parts.find(|part| !part.ends_with(".slice")) == Some(unit)
 }
 
 /// The cgroup of its processes, or where systemd would put it.
 fn cgroup_of(own: &[&Process], unit: &str) -> String {
-    if let Some(process) = own.first()
-        && let Some(at) = process.cgroup.find(unit)
-    {
-        return process.cgroup[..at + unit.len()].to_owned();
-    }
-    format!("/{}/{unit}", slice_path(&default_slice(unit)))
+    let running = own.first().map(|process| {
+        let parts = process.cgroup.split('/').filter(|part| !part.is_empty());
+        let slices: Vec<&str> = parts.take_while(|part| part.ends_with(".slice")).collect();
+        slices.join("/")
+    });
+    let slices = running.unwrap_or_else(|| slice_path(&default_slice(unit)));
+    format!("/{slices}/{unit}")
 }
 
 /// Where a unit is put that says nothing: instances share a slice.
