@@ -3,6 +3,7 @@
 
 pub mod cgroups;
 pub mod containers;
+pub mod earlyoom;
 pub mod killers;
 pub mod others;
 pub mod pressure;

@@ -10,7 +10,7 @@ use super::values::{self, Limit};
 use super::{Service, lines, search};
 use crate::origin::Notes;
 use crate::root::Root;
-use crate::system::{killers, sysctl};
+use crate::system::{earlyoom, sysctl};
 
 const CORPUS: [&str; 7] = [
     include_str!("../../tests/corpus/units/order.tree"),
@@ -89,7 +89,7 @@ fn round(random: &mut fastrand::Rng) {
     }
     let mut options = sysctl::Options::default();
     options.take(&file, &text, &mut Notes::default());
-    let _ = (options.get("vm/swappiness"), killers::EarlyOom::of_line(&text));
+    let _ = (options.get("vm/swappiness"), earlyoom::EarlyOom::of_line(&text));
 }
 
 /// A tree of damaged files, links and folders under damaged names.
