@@ -54,6 +54,9 @@ fn the_incident_lacks_what_would_have_held_it() {
     assert_eq!(swap.severity, Severity::Warning);
     assert_eq!(swap.summary, "swap is 82 % full: 3.3 GiB of 4.0 GiB");
     assert!(report.findings.iter().any(|finding| finding.kind == "system_memory_nearly_full"));
+    let watch = report.findings.iter().find(|finding| finding.kind == "system_slow_watch");
+    let at = watch.and_then(|finding| finding.at.as_ref()).map(ToString::to_string);
+    assert_eq!(at.as_deref(), Some("/etc/cron.d/memory-monitor:1"));
 }
 
 #[test]

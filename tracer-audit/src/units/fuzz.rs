@@ -147,7 +147,7 @@ fn fuzz() {
     // Shown where a round fails.
     println!("RAMPAGE_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let limit = Duration::from_secs(seconds.unwrap_or(60));
+    let limit = Duration::from_secs(seconds.unwrap_or(2));
     let begun = Instant::now();
     let mut rounds = 0_u64;
     while begun.elapsed() < limit && (seconds.is_some() || rounds < 1500) {

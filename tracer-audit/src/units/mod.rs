@@ -357,4 +357,46 @@ mod tests {
         assert_eq!(default_slice("redis-server@a.service"), "system-redis\\x2dserver.slice");
         assert_eq!(specifiers("web-%i%%-%p-%j.slice%", "a-b@c.service"), "web-c%-a-b-b.slice%");
     }
+
+    #[test]
+    fn instances_are_units_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("usr/lib/systemd/system/redis-server@.service", "[Service]\nSlice=%p-%i.slice\n");
+        put("usr/lib/systemd/system/redis-server@.service.d/a.conf", "[Service]\nMemoryMax=50%\n");
+        put("etc/systemd/system/redis-server@one.service.d/b.conf", "[Service]\nMemoryHigh=1G\n");
+        put("etc/systemd/system/multi-user.target.wants/redis-server@one.service", "");
+        put("etc/systemd/system/redis-server.slice", "[Slice]\nMemoryMax=2G\n");
+        put("etc/systemd/system/redis.slice", "[Slice]\nMemoryMax=3G\n");
+        put("proc/meminfo", "MemTotal: 8388608 kB\n");
+        put("sys/fs/cgroup/redis.slice/x.slice/redis-server@two.service/memory.max", "8192\n");
+        let process = |tgid, cgroup: &str| Process {
+            tgid,
+            cgroup: cgroup.to_owned(),
+            oom_score_adj: 7,
+            ..Process::default()
+        };
+        let processes = [
+            process(7, "/redis.slice/x.slice/redis-server@two.service/below"),
+            process(8, "/machine.slice/a.scope/system.slice/redis-server@two.service"),
+        ];
+        let root = Root::new(folder.path()).unwrap();
+        let mut notes = Notes::default();
+        let facts = read(&root, &processes, &mut notes);
+        assert_eq!(notes.finish(), []);
+        let [one, two] = &facts.units[..] else { panic!("{facts:?}") };
+        assert_eq!((one.name.as_str(), one.enabled), ("redis-server@one.service", true));
+        assert_eq!((one.memory_max_bytes, one.memory_high_bytes), (Some(4 << 30), Some(1 << 30)));
+        assert_eq!(one.slice_max, Some(("redis-server.slice".to_owned(), 2 << 30)));
+        let folder = "/etc/systemd/system/redis-server@one.service.d";
+        assert_eq!(one.drop_in_folder(), Path::new(folder));
+        assert_eq!((one.in_force_bytes, one.running_oom_score_adj), (None, None));
+        assert_eq!((two.tgids.as_slice(), two.enabled, two.is_used()), (&[7][..], false, true));
+        assert_eq!((two.in_force_bytes, two.oom_score_adj()), (Some(Some(8192)), 7));
+        assert_eq!(two.memory_high_bytes, None);
+    }
 }
