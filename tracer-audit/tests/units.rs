@@ -180,6 +180,7 @@ fn ours(loaded: &Loaded, total_bytes: u64, plain_adjust: &str) -> Vec<(&'static 
         ("ManagedOOMSwap", word::<ManagedOom>(settings.managed_oom_swap.value)),
         ("ManagedOOMMemoryPressure", word::<ManagedOom>(settings.managed_oom_pressure.value)),
         ("RestartSec", span(settings.restart_us.value)),
+        ("Slice", audit::units::slice_of(&loaded.files.name, settings)),
     ]
 }
 

@@ -260,6 +260,14 @@ fn cgroup_of(own: &[&Process], unit: &str) -> String {
     format!("/{slices}/{unit}")
 }
 
+/// The slice of a unit.
+pub fn slice_of(unit: &str, settings: &Settings) -> String {
+    match &settings.slice {
+        Some(slice) => specifiers(&slice.value, unit),
+        None => default_slice(unit),
+    }
+}
+
 /// Where a unit is put that says nothing: instances share a slice.
 fn default_slice(unit: &str) -> String {
     match unit.split_once('@') {
@@ -270,9 +278,12 @@ fn default_slice(unit: &str) -> String {
     }
 }
 
-/// `a-b.slice` is inside `a.slice`.
+/// `a-b.slice` is inside `a.slice`; the one at the root, `-.slice`, is around all and has no limit.
 fn slices(slice: &str) -> Vec<String> {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);
+    if stem == "-" {
+        return Vec::new();
+    }
     let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
     ends.map(|end| format!("{}.slice", &stem[..end])).collect()
 }
@@ -291,11 +302,7 @@ fn slice_max(
     total_bytes: u64,
     notes: &mut Notes,
 ) -> Option<(String, u64)> {
-    let slice = match &settings.slice {
-        Some(slice) => specifiers(&slice.value, unit),
-        None => default_slice(unit),
-    };
-    let around = slices(&slice);
+    let around = slices(&slice_of(unit, settings));
     // A name may have any number of dashes; systemd goes no deeper either.
     let limits = around.iter().take(16).filter_map(|slice| {
         let loaded = load::unit(root, names, defaults, slice, notes)?;
@@ -353,6 +360,7 @@ mod tests {
     #[test]
     fn slices_are_nested_by_their_dashes() {
         assert_eq!(slices("a-b-c.slice"), ["a.slice", "a-b.slice", "a-b-c.slice"]);
+        assert_eq!(slices("-.slice"), [""; 0]);
         assert_eq!(slice_path(&default_slice("nginx.service")), "system.slice");
         assert_eq!(default_slice("redis-server@a.service"), "system-redis\\x2dserver.slice");
         assert_eq!(specifiers("web-%i%%-%p-%j.slice%", "a-b@c.service"), "web-c%-a-b-b.slice%");
