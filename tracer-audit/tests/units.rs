@@ -8,19 +8,20 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+mod tree;
+
 use std::collections::BTreeMap;
-use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use audit::system::sysctl;
 use audit::units::load::{self, Loaded};
 use audit::units::search::{Names, instance_of, is_template};
 use audit::units::settings::{ManagedOom, OomPolicy, Restart};
 use audit::units::values::{self, Limit};
 use audit::{Machine, Notes, Root};
+use tree::Tree;
 
 /// In namespaces of its own: the files of `$1` where systemd looks for them; no generator adds to them, and
 /// what it has to say does not go to the console. The manager refuses to be tested by root, so the last step becomes somebody else.
@@ -39,99 +40,59 @@ exec unshare --user --map-user=1000 env HOME=/nonexistent SYSTEMD_LOG_TARGET=con
 /// One unit of the manager's dump, and the places of lines that it warned about.
 type Dump = BTreeMap<String, Vec<(String, String)>>;
 
-struct Tree {
-    folder: tempfile::TempDir,
+/// A file of the corpus: `-- PATH` begins a file, `-- PATH -> TARGET` is a link.
+fn unpack(text: &str) -> Tree {
+    let tree = Tree::new();
+    for part in text.split("\n-- ").skip(1) {
+        let (head, body) = part.split_once('\n').unwrap_or((part, ""));
+        match head.split_once(" -> ") {
+            Some((path, target)) => tree.link(path, target),
+            None if body.is_empty() => tree.put(head, b""),
+            None => tree.put(head, format!("{body}\n").as_bytes()),
+        }
+    }
+    tree
 }
 
-impl Tree {
-    fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        for name in ["etc/systemd/system", "run/systemd", "usr/local/lib", "usr/lib/systemd/system"]
-        {
-            fs::create_dir_all(folder.path().join(name)).unwrap();
-        }
-        symlink("usr/lib", folder.path().join("lib")).unwrap();
-        Self { folder }
-    }
-
-    fn put(&self, path: &str, text: &[u8]) {
-        let path = self.folder.path().join(path.trim_start_matches('/'));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-
-    fn link(&self, path: &str, target: &str) {
-        let path = self.folder.path().join(path.trim_start_matches('/'));
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        symlink(target, path).unwrap();
-    }
-
-    /// A file of the corpus: `-- PATH` begins a file, `-- PATH -> TARGET` is a link.
-    fn unpack(text: &str) -> Self {
-        let tree = Self::new();
-        for part in text.split("\n-- ").skip(1) {
-            let (head, body) = part.split_once('\n').unwrap_or((part, ""));
-            match head.split_once(" -> ") {
-                Some((path, target)) => tree.link(path, target),
-                None if body.is_empty() => tree.put(head, b""),
-                None => tree.put(head, format!("{body}\n").as_bytes()),
+/// Loads `units` with the real manager: its dump, and the lines that it passed over.
+fn dump(tree: &Tree, units: &[String]) -> (Dump, Vec<(String, u32)>) {
+    let wants = units.join(" ");
+    tree.put("usr/lib/systemd/system/all.target", format!("[Unit]\nWants={wants}\n").as_bytes());
+    // Under test it reads the other manager's configuration, in the same way.
+    for folder in ["etc", "run", "usr/local/lib"] {
+        for (theirs, ours) in [("user.conf", "system.conf"), ("user.conf.d", "system.conf.d")] {
+            let folder = tree.folder.path().join(folder).join("systemd");
+            if folder.join(ours).exists() {
+                symlink(ours, folder.join(theirs)).unwrap();
             }
         }
-        tree
     }
-
-    fn root(&self) -> Root {
-        Root::new(self.folder.path()).unwrap()
-    }
-
-    /// Loads `units` with the real manager: its dump, and the lines that it passed over.
-    fn dump(&self, units: &[String]) -> (Dump, Vec<(String, u32)>) {
-        let wants = units.join(" ");
-        self.put(
-            "usr/lib/systemd/system/all.target",
-            format!("[Unit]\nWants={wants}\n").as_bytes(),
-        );
-        // Under test it reads the other manager's configuration, in the same way.
-        for folder in ["etc", "run", "usr/local/lib"] {
-            for (theirs, ours) in [("user.conf", "system.conf"), ("user.conf.d", "system.conf.d")] {
-                let folder = self.folder.path().join(folder).join("systemd");
-                if folder.join(ours).exists() {
-                    symlink(ours, folder.join(theirs)).unwrap();
-                }
-            }
+    let output = Command::new("unshare")
+        .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
+        .arg(tree.folder.path())
+        .output()
+        .expect("unshare of Debian's util-linux");
+    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("-> Unit all.target"), "systemd of Debian's package systemd: {errors}");
+    let mut dump = Dump::new();
+    let mut unit = String::new();
+    for line in text.lines() {
+        if let Some(name) = line.strip_prefix("\t-> Unit ") {
+            unit = name.trim_end_matches(':').to_owned();
+        } else if let Some((key, value)) = line.trim().split_once(": ") {
+            dump.entry(unit.clone()).or_default().push((key.to_owned(), value.trim().to_owned()));
         }
-        let output = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
-            .arg(self.folder.path())
-            .output()
-            .expect("unshare of Debian's util-linux");
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert!(
-            text.contains("-> Unit all.target"),
-            "systemd of Debian's package systemd: {errors}"
-        );
-        let mut dump = Dump::new();
-        let mut unit = String::new();
-        for line in text.lines() {
-            if let Some(name) = line.strip_prefix("\t-> Unit ") {
-                unit = name.trim_end_matches(':').to_owned();
-            } else if let Some((key, value)) = line.trim().split_once(": ") {
-                dump.entry(unit.clone())
-                    .or_default()
-                    .push((key.to_owned(), value.trim().to_owned()));
-            }
-        }
-        let passed_over = errors.lines().filter_map(|line| {
-            let (file, rest) = line.split_once(':')?;
-            let (number, _) = rest.split_once(':')?;
-            Some((
-                file.replacen("/lib/", "/usr/lib/", usize::from(file.starts_with("/lib/"))),
-                number.parse().ok()?,
-            ))
-        });
-        (dump, passed_over.collect())
     }
+    let passed_over = errors.lines().filter_map(|line| {
+        let (file, rest) = line.split_once(':')?;
+        let (number, _) = rest.split_once(':')?;
+        Some((
+            file.replacen("/lib/", "/usr/lib/", usize::from(file.starts_with("/lib/"))),
+            number.parse().ok()?,
+        ))
+    });
+    (dump, passed_over.collect())
 }
 
 fn get<'a>(fields: &'a [(String, String)], key: &str) -> &'a str {
@@ -219,7 +180,7 @@ fn plain_adjust() -> String {
     let ask = || {
         let tree = Tree::new();
         tree.put("usr/lib/systemd/system/plain.service", b"[Service]\nExecStart=/bin/true\n");
-        let (dump, _) = tree.dump(&["plain.service".to_owned()]);
+        let (dump, _) = dump(&tree, &["plain.service".to_owned()]);
         get(&dump["plain.service"], "OOMScoreAdjust").to_owned()
     };
     ADJUST.get_or_init(ask).clone()
@@ -242,7 +203,7 @@ fn compare(tree: &Tree, what: &str) -> usize {
     units.retain(|name| name.ends_with(".service") && !is_template(name));
     units.sort();
     units.dedup();
-    let (dump, mut passed_over) = tree.dump(&units);
+    let (dump, mut passed_over) = dump(tree, &units);
     let total_bytes = Machine::read(&Root::new(Path::new("/")).unwrap(), &mut notes).total_bytes;
     let plain_adjust = plain_adjust();
     let defaults = load::defaults(&root, &mut notes);
@@ -304,7 +265,7 @@ fn hand_written_trees_are_read_as_systemd_reads_them() {
         ("lines", include_str!("corpus/units/lines.tree")),
         ("manager", include_str!("corpus/units/manager.tree")),
     ] {
-        let tree = Tree::unpack(text);
+        let tree = unpack(text);
         let count = compare(&tree, name);
         assert!(count >= 4, "{name}: {count}");
     }
@@ -388,99 +349,6 @@ fn generated_trees_are_read_as_systemd_reads_them() {
     }
 }
 
-/// What systemd-sysctl writes, side by side: into files that stand for the kernel's.
-#[test]
-fn generated_sysctl_folders_are_read_as_systemd_sysctl_reads_them() {
-    const SCRIPT: &str = r#"
-set -e
-mount --bind "$1/run" /run
-mount --bind "$1/usr/local/lib" /usr/local/lib
-mount --bind "$1/usr/lib/sysctl.d" /usr/lib/sysctl.d
-mount --bind "$1/etc" /etc
-mount --bind "$1/sys" /proc/sys
-exec /lib/systemd/systemd-sysctl
-"#;
-    let seed = std::env::var("RAMPAGE_SEED").ok().and_then(|seed| seed.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    let mut random = fastrand::Rng::with_seed(seed);
-    for round in 0..30 {
-        let tree = Tree::new();
-        for key in sysctl::KEYS {
-            tree.put(&format!("sys/{}", key.replace('.', "/")), b"unset");
-        }
-        tree.put("usr/lib/sysctl.d/00.conf", b"");
-        if random.bool() {
-            tree.link("etc/sysctl.d/99-sysctl.conf", "../sysctl.conf");
-        }
-        for _ in 0..random.u8(1..7) {
-            let folder =
-                ["etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d"];
-            let names =
-                ["10.conf", "50-a.conf", "60", "99-z.conf", ".h.conf", "10.conf.bak", "9.conf"];
-            let path = format!("{}/{}", pick(&mut random, &folder), pick(&mut random, &names));
-            let path = if random.u8(..5) == 0 { "etc/sysctl.conf".to_owned() } else { path };
-            if random.u8(..12) == 0 {
-                tree_link(&tree, &format!("/{path}"), "/dev/null");
-            } else if !tree.folder.path().join(&path).is_symlink() {
-                tree.put(&path, sysctl_lines(&mut random).as_bytes());
-            }
-        }
-        let output = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
-            .arg(tree.folder.path())
-            .output()
-            .expect("unshare of Debian's util-linux");
-        let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-        let ours = sysctl::read(&tree.root(), &mut Notes::default());
-        for (key, ours) in ours {
-            let path = tree.folder.path().join("sys").join(key.replace('.', "/"));
-            let theirs = fs::read_to_string(path).unwrap();
-            // What is shorter than what was there leaves its end in place.
-            let theirs = theirs.lines().next().unwrap_or_default().to_owned();
-            let ours = ours.configured.map_or("unset".to_owned(), |set| set.value);
-            assert_eq!(ours, theirs, "{key}, RAMPAGE_SEED={seed}, round {round}: {errors}");
-        }
-    }
-}
-
-fn sysctl_lines(random: &mut fastrand::Rng) -> String {
-    let keys = [
-        "vm.swappiness",
-        "vm/swappiness",
-        "-vm.swappiness",
-        "vm.overcommit_*",
-        "vm.overcommit_memory",
-        "-vm/overcommit_ratio",
-        "vm/*on_oom",
-        "vm.panic_on_oom",
-        "*.panic",
-        "kernel..panic",
-        "/kernel/panic",
-        "vm.min_free_kbytes",
-        "VM.swappiness",
-    ];
-    let mut text = String::new();
-    for _ in 0..random.u8(..6) {
-        let key = pick(random, &keys);
-        let number = random.u8(..100);
-        text.push_str(&match random.u8(..10) {
-            0 => format!("# {key}={number}\n"),
-            1 => format!(" ;{key}={number}\n"),
-            2 => format!("{key}\n"),
-            3 => format!("  {key} = {number} \n"),
-            4 => format!("{key}={number} # why\n"),
-            5 => format!("{key} {number}\n"),
-            6 => "\n".to_owned(),
-            _ => format!("{key}={number}\n"),
-        });
-    }
-    text
-}
-
-fn pick<'a>(random: &mut fastrand::Rng, from: &[&'a str]) -> &'a str {
-    from[random.usize(..from.len())]
-}
-
 const FOLDERS: [&str; 5] = [
     "/etc/systemd/system.control",
     "/etc/systemd/system",
@@ -503,7 +371,7 @@ fn generate(tree: &Tree, random: &mut fastrand::Rng, number: u32) {
         let folder = random.choice(FOLDERS).unwrap();
         let path = format!("{folder}/{name}");
         match random.u8(..20) {
-            0 => tree_link(tree, &path, "/dev/null"),
+            0 => tree.link_once(&path, "/dev/null"),
             1 => tree.put(&path, b""),
             _ => tree.put(
                 &path,
@@ -512,7 +380,7 @@ fn generate(tree: &Tree, random: &mut fastrand::Rng, number: u32) {
         }
     }
     if let Some(instance) = &wanted {
-        tree_link(tree, &format!("/etc/systemd/system/all.target.wants/{instance}"), &name);
+        tree.link_once(&format!("/etc/systemd/system/all.target.wants/{instance}"), &name);
     }
     let unit = wanted.unwrap_or(name.clone());
     let mut folders = vec![unit.clone(), name.clone()];
@@ -534,17 +402,10 @@ fn generate(tree: &Tree, random: &mut fastrand::Rng, number: u32) {
             random.choice(["10", "20", "a", "zz", "override"]).unwrap()
         );
         if random.u8(..15) == 0 {
-            tree_link(tree, &path, "/dev/null");
+            tree.link_once(&path, "/dev/null");
         } else if !tree.folder.path().join(&path[1..]).is_symlink() {
             tree.put(&path, format!("[Service]\n{}", lines(random)).as_bytes());
         }
-    }
-}
-
-fn tree_link(tree: &Tree, path: &str, target: &str) {
-    let outside = tree.folder.path().join(&path[1..]);
-    if fs::symlink_metadata(&outside).is_err() {
-        tree.link(path, target);
     }
 }
 
