@@ -338,7 +338,7 @@ fn generated_trees_are_read_as_systemd_reads_them() {
         .and_then(|seed| seed.parse().ok())
         .unwrap_or_else(|| fastrand::u64(..));
     let mut random = fastrand::Rng::with_seed(seed);
-    for round in 0..4 {
+    for round in 0..3 {
         let tree = Tree::new();
         tree.put("usr/lib/systemd/system/plain.service", b"[Service]\nExecStart=/bin/true\n");
         for number in 0..60 {
