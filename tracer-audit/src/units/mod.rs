@@ -25,6 +25,9 @@ use settings::{Defaults, Settings};
 /// The page of every architecture that Debian has servers for; systemd rounds a share of the memory to it.
 const PAGE_BYTES: u64 = 4096;
 
+/// Most units that are read: a host with more pools than this has them in other ways.
+const MAX_UNITS: usize = 500;
+
 /// The file that a proposal is written to, below a unit's folder of drop-ins.
 const DROP_IN: &str = "50-rampage.conf";
 
@@ -163,7 +166,11 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
     let defaults = load::defaults(root, notes);
     let total_bytes = Machine::read(root, &mut Notes::default()).total_bytes;
     let mut units: Vec<Unit> = Vec::new();
-    for name in known(&names, processes) {
+    let known = known(&names, processes);
+    if known.len() > MAX_UNITS {
+        notes.say(format!("there are {} units of services: {MAX_UNITS} are read", known.len()));
+    }
+    for name in known.into_iter().take(MAX_UNITS) {
         let Some(loaded) = load::unit(root, &names, &defaults, &name, notes) else {
             continue;
         };
@@ -406,5 +413,23 @@ mod tests {
         assert_eq!((two.tgids.as_slice(), two.enabled, two.is_used()), (&[7][..], false, true));
         assert_eq!((two.in_force_bytes, two.oom_score_adj()), (Some(Some(8192)), 7));
         assert_eq!(two.memory_high_bytes, None);
+    }
+
+    #[test]
+    fn thousands_of_files_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let units = folder.path().join("etc/systemd/system");
+        let drop_ins = units.join("php8.0000-fpm.service.d");
+        std::fs::create_dir_all(&drop_ins).unwrap();
+        for number in 0..=MAX_UNITS {
+            let name = format!("php8.{number:04}-fpm.service");
+            std::fs::write(units.join(name), "[Service]\n").unwrap();
+            std::fs::write(drop_ins.join(format!("{number:04}.conf")), "[Service]\n").unwrap();
+        }
+        let mut notes = Notes::default();
+        let facts = read(&Root::new(folder.path()).unwrap(), &[], &mut notes);
+        assert_eq!(facts.units.len(), MAX_UNITS);
+        assert_eq!(facts.units[0].drop_ins.len(), 50);
+        assert_eq!(notes.finish().len(), 1);
     }
 }
