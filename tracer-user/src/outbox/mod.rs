@@ -1,4 +1,4 @@
-//! The way out of the tracer: findings and metrics go to the courier, a process without privileges that
+//! The way out of the tracer: findings and metrics go to the courier, a process without capabilities that
 //! talks to journal, network and commands, so that neither can reach or stop the pipeline.
 //!
 //! [`start`] binds the socket of the metrics, starts the courier, and spawns a task on the runtime of
