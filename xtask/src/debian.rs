@@ -72,12 +72,20 @@ pub fn ensure(packages: &[&str], purpose: &str) -> anyhow::Result<()> {
 fn notice(package: &str) -> Option<String> {
     let what = match package {
         "prometheus" => ", and would listen on port 9090 of all addresses",
+        "earlyoom" => ", and would end processes when memory is short",
+        "apache2" | "nginx-light" => ", and would listen on port 80 of all addresses",
+        "mariadb-server" | "redis-server" => "",
         fpm if fpm.ends_with("-fpm") => "",
         _ => return None,
     };
+    let unit = match package {
+        "mariadb-server" => "mariadb",
+        "nginx-light" => "nginx",
+        package => package,
+    };
     Some(format!(
         "setup: {package} was not started; at the next start of this system it would be{what}: `systemctl \
-         disable {package}` keeps it from that"
+         disable {unit}` keeps it from that"
     ))
 }
 
@@ -103,6 +111,7 @@ mod tests {
     fn services_that_would_start_are_told() {
         assert!(notice("prometheus").is_some_and(|line| line.contains("disable prometheus`")));
         assert!(notice("php8.2-fpm").is_some_and(|line| line.contains("disable php8.2-fpm`")));
+        assert!(notice("nginx-light").is_some_and(|line| line.contains("disable nginx`")));
         assert_eq!(notice("libfcgi-bin"), None);
     }
 

@@ -15,8 +15,20 @@ use crate::toolchain::Rustc;
 use crate::workspace::{Workspace, is_root, on_path};
 use crate::{debian, lint, setup, vm};
 
-/// Real PHP, and a FastCGI client to ask it.
-const PACKAGES: [&str; 4] = ["php8.2-fpm", "libfcgi-bin", "prometheus", "systemd"];
+/// Real PHP and a FastCGI client to ask it, Prometheus, and the programs whose files the audit reads.
+const PACKAGES: [&str; 11] = [
+    "apache2",
+    "earlyoom",
+    "libapache2-mod-php8.2",
+    "libfcgi-bin",
+    "mariadb-server",
+    "nginx-light",
+    "php8.2-fpm",
+    "prometheus",
+    "redis-server",
+    "systemd",
+    "util-linux",
+];
 
 /// How long output may stay open after a test program's end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -44,7 +56,7 @@ pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     setup::execute(workspace)?;
-    debian::ensure(&PACKAGES, "the tests of PHP and of the metrics")?;
+    debian::ensure(&PACKAGES, "the tests")?;
     let rustc = Rustc::probe(workspace)?;
 
     let mut unit = workspace.cargo(["test", "--workspace", "--exclude", "tests"]);
