@@ -12,8 +12,6 @@ use crate::outbox::protocol::{Delivery, ENDPOINT, EXPORTS};
 use crate::settings;
 use crate::sink::recorder::Totals;
 
-/// Who is no receiver of alerts, but told of with them.
-
 pub(super) fn families(
     counts: &mut Counts,
     model: &Model,
