@@ -28,9 +28,12 @@ pub type Answer = Result<Arc<Snapshot>, NoAnswer>;
 #[derive(Debug)]
 pub struct Questions {
     reports: mpsc::Sender<Report>,
-    last: Arc<Mutex<(u64, Option<(Instant, Answer)>)>>,
+    last: Arc<Mutex<Last>>,
     waiting: Arc<Locked<Waiting>>,
 }
+
+/// Number of the last question, and its answer, with when it came.
+type Last = (u64, Option<(Instant, Answer)>);
 
 /// Whom the answer to the present question goes to.
 type Waiting = Option<(u64, oneshot::Sender<Snapshot>)>;
@@ -68,7 +71,7 @@ impl Questions {
 async fn put(
     reports: mpsc::Sender<Report>,
     waiting: Arc<Locked<Waiting>>,
-    mut last: OwnedMutexGuard<(u64, Option<(Instant, Answer)>)>,
+    mut last: OwnedMutexGuard<Last>,
 ) -> (u64, Answer) {
     // What is served no more goes before the next comes.
     last.1 = None;
