@@ -49,6 +49,20 @@ fn the_incident_lacks_what_would_have_held_it() {
         assert_eq!(*to.at.file, drop_in(name), "{kind} of {name}");
         assert_eq!(to.section.as_deref(), Some("Service"));
     }
+    let causes = [
+        ("php_pool_too_large", Severity::Critical, "/etc/php/8.3/fpm/pool.d/www.conf:12"),
+        ("php_no_terminate_timeout", Severity::Warning, "/etc/php/8.3/fpm/pool.d/www.conf:1"),
+        ("mysql_file_never_read", Severity::Warning, "/etc/mysql/mysql.conf.d/performance.cnf:2"),
+        ("mysql_root_without_password", Severity::Warning, "/root/.my.cnf:4"),
+    ];
+    for (kind, severity, place) in causes {
+        let finding = report.findings.iter().find(|finding| finding.kind == kind);
+        let finding = finding.unwrap_or_else(|| panic!("{kind}:\n{}", show(&report)));
+        let at = finding.at.as_ref().map(ToString::to_string);
+        assert_eq!((finding.severity, at.as_deref()), (severity, Some(place)), "{kind}");
+    }
+    let of_units = report.findings.iter().filter(|finding| finding.kind.starts_with("unit_"));
+    assert!(of_units.clone().filter(|one| one.severity == Severity::Warning).count() >= 4);
     let swap = report.findings.iter().find(|finding| finding.kind == "system_swap_nearly_full");
     let swap = swap.unwrap_or_else(|| panic!("{}", show(&report)));
     assert_eq!(swap.severity, Severity::Warning);

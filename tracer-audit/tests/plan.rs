@@ -66,11 +66,18 @@ fn it_adds_up_and_once_applied_nothing_exhausts_the_memory() {
     assert_eq!(pool.to, "2G", "as was meant");
     assert!(plan.proposals.iter().any(|one| one.key == "memory_limit"), "{:?}", plan.proposals);
 
+    let unit = plan.proposals.iter().find(|one| one.key == "MemoryMax").unwrap();
+    let limit = format!("\nMemoryMax={}\n", unit.to);
+
     let present = files(folder.path());
     let emitted = plan.emit(folder.path()).unwrap();
     let mut expected: Vec<PathBuf> = present.iter().chain(&emitted.files).cloned().collect();
     expected.sort();
     assert_eq!(files(folder.path()), expected, "only its own files are new");
+    let text =
+        fs::read_to_string(folder.path().join(unit.file.strip_prefix("/").unwrap())).unwrap();
+    assert!(text.contains(&limit) && text.matches("MemoryMax").count() == 1, "{text}");
+    assert!(text.contains("\nOOMPolicy=continue\n"), "{text}");
 
     let (after, again) = self::plan(folder.path());
     let critical: Vec<_> =

@@ -57,14 +57,15 @@ impl Section {
 pub(super) struct Files(BTreeMap<PathBuf, BTreeMap<Section, Vec<String>>>);
 
 impl Files {
-    /// One more line, once. What could break out of its line is not written: names of pools come from files.
+    /// One more line; of two for the same key the first one holds. What could break out of its line is not written: names of pools come from files.
     pub fn line(&mut self, file: PathBuf, section: Section, line: &str) {
         let is_plain = |text: &str| !text.chars().any(char::is_control);
         if !is_plain(&section.0) || section.0.contains(']') || !is_plain(line) {
             return;
         }
         let lines = self.0.entry(file).or_default().entry(section).or_default();
-        if !lines.iter().any(|known| known == line) {
+        let key = |line: &str| line.split('=').next().unwrap_or_default().trim().to_owned();
+        if !lines.iter().any(|known| key(known) == key(line)) {
             lines.push(line.to_owned());
         }
     }
