@@ -7,7 +7,8 @@ use std::process::Stdio;
 
 use binary::{rampage, run};
 
-const COMMANDS: [&str; 6] = ["watch", "record", "replay", "php", "doctor", "demo"];
+const COMMANDS: [&str; 10] =
+    ["watch", "record", "replay", "php", "audit", "serve", "config", "incidents", "doctor", "demo"];
 
 fn wrong(arguments: &[&str], message: &str) {
     let (code, stdout, stderr) = run(rampage().args(arguments));
@@ -34,6 +35,11 @@ fn wrong_usage_says_what_is_wrong_and_what_to_write() {
     wrong(&["replay", "t", "--cgroup", "/a/../b"], "must not contain `..`");
     wrong(&["php", "www"], "TGID");
     wrong(&["man", "wach"], "no command wach");
+    wrong(&["audit", "--root", "/nonexistent"], "give the folder of an unpacked file system");
+    wrong(
+        &["audit", "--fail-on", "never mind"],
+        "[possible values: info, warning, critical, never]",
+    );
 }
 
 #[test]
@@ -56,6 +62,31 @@ fn an_output_that_cannot_be_written_is_wrong_usage() {
     }
     let (code, _, stderr) = run(rampage().args(["record", "-o", "-", "--max-size", "1M"]));
     assert_eq!(code, 2, "{stderr}");
+}
+
+#[test]
+fn an_audit_fails_when_it_found_what_it_was_to_look_for() {
+    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-audit/tests/fixtures");
+    let audit = |fixture: &str, more: &[&str]| {
+        let root = format!("{fixtures}/{fixture}");
+        run(rampage().args(["audit", "--root", &root]).args(more))
+    };
+    let (code, stdout, stderr) = audit("incident", &[]);
+    assert_eq!(code, 5, "{stderr}");
+    assert!(stderr.contains("1 finding at or above --fail-on critical"), "{stderr}");
+    let first = stdout.lines().next().unwrap_or_default();
+    assert!(first.starts_with("CRITICAL pool www may use 160 GiB"), "{first}");
+    assert!(!stdout.contains('\x1b'), "no colour where it is no terminal");
+    assert_eq!(audit("incident", &["--fail-on", "never"]).0, 0);
+    assert_eq!(audit("healthy", &["--fail-on", "warning"]).0, 0);
+    let (code, stdout, _) = audit("incident", &["--json", "--plan"]);
+    assert_eq!(code, 5);
+    let object: serde_json::Value = serde_json::from_str(&stdout).expect("one object");
+    let plan = &object["plan"];
+    let rows = plan["rows"].as_array().expect("rows");
+    let sum: u64 = rows.iter().filter_map(|row| row["proposed_bytes"].as_u64()).sum();
+    assert_eq!(Some(sum), plan["total_bytes"].as_u64());
+    assert_eq!(object["findings"][0]["kind"], "php_pool_too_large");
 }
 
 #[test]

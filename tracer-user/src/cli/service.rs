@@ -20,6 +20,11 @@ pub struct Serve {
 /// `rampage config`.
 #[derive(Clone, Debug, Args)]
 #[command(arg_required_else_help = true)]
+#[command(after_help = "\
+Examples:
+  rampage config check                 what is wrong with /etc/rampage/rampage.toml, or nothing
+  rampage config show | grep -v default
+  rampage config sample > /etc/rampage/rampage.toml")]
 pub struct ConfigArgs {
     /// What to do.
     #[command(subcommand)]
