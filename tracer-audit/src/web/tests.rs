@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::observed::Observed;
-use crate::{Finding, Report, Root, Severity, audit};
+use crate::{Finding, Report, Root, Severity, Subject, audit};
 
 const GIB: u64 = 1 << 30;
 
