@@ -2,10 +2,11 @@
 
 use crate::Context;
 use crate::report::Subject;
+use crate::web::STOCK_BYTES;
 
 /// How much the worst case exceeds the memory, bytes; None where it does not, or the memory is not known.
-/// The worst case is that of one kind of worker (PHP-FPM's, or the web server's), or what all services need to
-/// do their work. A database's worst case counts not: its thousand connections are never all at their
+/// The worst case is that of one kind of worker (PHP-FPM's, or the web server's where it is more than what it
+/// comes with), or what all services need to do their work. A database's worst case counts not: its thousand connections are never all at their
 /// largest, and a stock one would be said to exhaust a small host.
 pub fn excess_bytes(context: &Context<'_>) -> Option<u64> {
     let budget = context.budget;
@@ -15,8 +16,9 @@ pub fn excess_bytes(context: &Context<'_>) -> Option<u64> {
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
     let reserved = budget.demands.iter().map(|demand| demand.reserved_bytes);
     let reserved = reserved.fold(0, u64::saturating_add);
-    let workers =
-        [Subject::Php, Subject::Web].map(|subject| worst_bytes(context, subject).unwrap_or(0));
+    let php = worst_bytes(context, Subject::Php).unwrap_or(0);
+    let web = worst_bytes(context, Subject::Web).filter(|worst| *worst > STOCK_BYTES).unwrap_or(0);
+    let workers = [php, web];
     let most = workers.into_iter().fold(reserved, u64::max);
     most.checked_sub(memory).filter(|&excess| excess > 0)
 }

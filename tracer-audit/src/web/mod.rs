@@ -7,6 +7,8 @@ mod fuzz;
 pub mod nginx;
 mod rules;
 pub mod socket;
+
+pub use rules::STOCK_BYTES;
 #[cfg(test)]
 mod tests;
 

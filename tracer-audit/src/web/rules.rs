@@ -21,6 +21,9 @@ const IDLE_PHP_BYTES: u64 = 16 << 20;
 /// Debian's MaxRequestWorkers for prefork.
 const STOCK_WORKERS: u32 = 150;
 
+/// What mod_php may use as it comes, bytes: nobody chose that, and no host has so much load by itself.
+pub const STOCK_BYTES: u64 = STOCK_WORKERS as u64 * DEFAULT_LIMIT_BYTES;
+
 /// A worst case of so many times the room is no overcommitment that works out.
 const CRITICAL_FACTOR: u64 = 4;
 
@@ -175,7 +178,7 @@ fn too_large(context: &Context<'_>, apache: &Apache, php: &ModPhp<'_>) -> Option
     }
     let fitting = room / limit.max(1);
     let stock = php.workers <= STOCK_WORKERS && limit <= DEFAULT_LIMIT_BYTES;
-    let worse = worst > u64::from(STOCK_WORKERS) * DEFAULT_LIMIT_BYTES;
+    let worse = worst > STOCK_BYTES;
     let two = limit.saturating_mul(workers.min(2));
     let severity = if stock {
         Severity::Info
