@@ -15,7 +15,7 @@ use tests::incident::tree::Tree;
 use tests::incident::witness::Witness;
 use tests::marks::Marks;
 use tests::needs;
-use tests::trace::{Line, Trace};
+use tests::trace::{Line, Trace, any_in};
 use tests::tracer::Tracer;
 
 /// An import every few seconds; then the queue sends all that failed at once, and those that waited.
@@ -169,7 +169,7 @@ fn check_verdicts(run: &Run, burst_ns: u64) -> Result<()> {
         .trace
         .verdicts()
         .into_iter()
-        .filter(|(_, _, verdict)| verdict.limit.cgroup.as_deref() == Some(&*run.path))
+        .filter(|(_, _, verdict)| any_in(&verdict.victims, &run.path))
         .collect();
     assert_eq!(verdicts.len(), run.trace.ooms_in(&run.path).len(), "a verdict for each kill");
     let (mut named, mut bystanders) = (0, Vec::new());
