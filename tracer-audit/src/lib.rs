@@ -6,6 +6,7 @@
 //! output: the command `rampage audit` shows the [`Report`].
 
 pub mod budget;
+mod dpkg;
 pub mod machine;
 pub mod mysql;
 pub mod observed;

@@ -34,14 +34,15 @@ impl Machine {
         if let Some(limit) = cgroups::tightest(root, &first_cgroup(root))
             && (machine.total_bytes == 0 || limit.bytes < machine.total_bytes)
         {
-            notes.at(
-                Origin::whole(limit.file),
-                format!(
-                    "this is a container that may use {}: that counts as the memory, not the host's {}",
-                    size::human(limit.bytes),
-                    size::human(machine.total_bytes)
+            let may = size::human(limit.bytes);
+            let text = match machine.total_bytes {
+                0 => format!("this is a container that may use {may}: that counts as the memory"),
+                host => format!(
+                    "this is a container that may use {may}: that counts as the memory, not the host's {}",
+                    size::human(host)
                 ),
-            );
+            };
+            notes.at(Origin::whole(limit.file), text);
             machine.total_bytes = limit.bytes;
             machine.available_bytes = machine.available_bytes.min(limit.bytes);
         }

@@ -73,6 +73,12 @@ impl ReadError {
         matches!(self, Self::Missing { .. })
     }
 
+    /// Whether it is as unreadable to every program: there is none, or it is no file. What this user may not
+    /// read, or what is too large to be read here, may well be read by another.
+    pub fn is_for_all(&self) -> bool {
+        matches!(self, Self::Missing { .. } | Self::NotAFile { .. })
+    }
+
     fn new(path: &Path, errno: Errno) -> Self {
         let path = path.to_path_buf();
         match errno {

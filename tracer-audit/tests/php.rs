@@ -407,7 +407,20 @@ fn the_ini_language_is_phps() {
     ];
     let seed = fastrand::u64(..);
     let mut rng = fastrand::Rng::with_seed(seed);
-    let mut texts = Vec::new();
+    // An empty pair of apostrophes ends the value, and its second half begins a name.
+    const PAIRS: [&str; 10] = [
+        "''xyz",
+        "'' ''",
+        "'''x'",
+        "x''y z",
+        "''=1",
+        "'';c",
+        "''''",
+        "''\"q\"",
+        "''|1",
+        "x'' 'y' z",
+    ];
+    let mut texts: Vec<String> = PAIRS.iter().map(|value| format!("a={value}\nzz=1\n")).collect();
     for _ in 0..4000 {
         let mut value =
             || -> String { (0..rng.usize(..5)).map(|_| PARTS[rng.usize(..PARTS.len())]).collect() };

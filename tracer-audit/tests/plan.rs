@@ -94,7 +94,7 @@ fn a_file_of_somebody_else_is_left_alone_and_nothing_is_written() {
     fs::write(&file, "; mine\n").unwrap();
     let error = plan.emit(target.path()).unwrap_err();
     assert!(matches!(error, EmitError::Foreign { .. }), "{error}");
-    assert_eq!(files(target.path()), [file.clone()]);
+    assert_eq!(files(target.path()), std::slice::from_ref(&file));
     assert_eq!(fs::read_to_string(&file).unwrap(), "; mine\n");
 }
 

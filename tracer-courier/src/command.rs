@@ -10,7 +10,7 @@ use rampage::kernel::inherit;
 use rampage::settings::CommandAlert;
 use rampage::text;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt, copy, sink};
 use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
@@ -23,7 +23,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 /// Between the friendly signal and the last one.
 const GRACE: Duration = Duration::from_secs(2);
 
-/// What is read of standard error.
+/// What is kept of standard error.
 const MAX_STDERR_BYTES: u64 = 4096;
 
 /// Longest value of a variable, bytes.
@@ -106,6 +106,8 @@ impl Deliver for Program {
             let listen = async {
                 if let Some(stderr) = stderr.as_mut() {
                     let _ = stderr.take(MAX_STDERR_BYTES).read_to_end(&mut said).await;
+                    // The rest is read, too: a full pipe would stop it.
+                    let _ = copy(stderr, &mut sink()).await;
                 }
             };
             // What it left running may hold its standard error open: only its own end counts.

@@ -13,7 +13,9 @@ use std::time::Duration;
 use anyhow::Context;
 use rampage::event::Severity;
 use rampage::outbox::frame::{self, Decoder};
-use rampage::outbox::protocol::{Alert, Courier, Delivery, MAX_FRAME_BYTES, Order, Report};
+use rampage::outbox::protocol::{
+    Alert, Courier, Delivery, EXPORTS, MAX_FRAME_BYTES, Order, Report,
+};
 use rampage::settings::{CommandAlert, Otlp, Webhook};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
@@ -65,8 +67,15 @@ struct Receiver {
     least: Severity,
     queue: Arc<Queue>,
     worker: Worker,
-    /// The export of metrics.
-    beside: Option<AbortHandle>,
+    /// The export of metrics, and what became of it.
+    beside: Option<(AbortHandle, Arc<Queue>)>,
+}
+
+impl Receiver {
+    fn deliveries(&self) -> impl Iterator<Item = Delivery> {
+        let beside = self.beside.as_ref().map(|(_, exports)| exports.delivery());
+        [self.queue.delivery()].into_iter().chain(beside)
+    }
 }
 
 /// All that the courier has.
@@ -201,10 +210,12 @@ impl Hub {
         config: Config,
         before: Option<Receiver>,
     ) -> Receiver {
+        let mut exports = None;
         let (queue, before) = match before {
             Some(before) => {
-                if let Some(beside) = before.beside {
-                    beside.abort();
+                if let Some((export, counts)) = before.beside {
+                    export.abort();
+                    exports = Some(counts);
                 }
                 (before.queue, Some(before.worker))
             }
@@ -225,15 +236,17 @@ impl Hub {
             }
             Config::Otlp(settings) => {
                 let give_up = settings.give_up.get();
+                let exports =
+                    exports.unwrap_or_else(|| Queue::new(&format!("{EXPORTS}{}", settings.name)));
                 let export = otlp::export(
                     (*settings).clone(),
                     Collector::new((*settings).clone()),
                     Arc::clone(&self.about),
                     self.start_wall_ns,
                     Arc::clone(&self.questions),
-                    Arc::clone(&queue),
+                    Arc::clone(&exports),
                 );
-                beside = Some(tokio::spawn(export).abort_handle());
+                beside = Some((tokio::spawn(export).abort_handle(), exports));
                 Worker::start(own, Logs::new(Collector::new(*settings)), give_up, before)
             }
         };
@@ -242,18 +255,18 @@ impl Hub {
 
     /// The settings do not have it any more: what waits for it is lost.
     fn dismiss(&mut self, receiver: Receiver) {
-        if let Some(beside) = receiver.beside {
-            beside.abort();
+        if let Some((export, _)) = &receiver.beside {
+            export.abort();
         }
         receiver.queue.abandon();
-        self.departed.push(receiver.queue.delivery());
+        self.departed.extend(receiver.deliveries());
         tokio::spawn(receiver.worker.stop());
     }
 
     /// Tells the tracer what became of the alerts, if that has changed.
     fn report(&mut self) {
         let mut receivers: Vec<_> =
-            self.receivers.values().map(|receiver| receiver.queue.delivery()).collect();
+            self.receivers.values().flat_map(Receiver::deliveries).collect();
         receivers.extend(self.endpoint.as_ref().map(Endpoint::delivery));
         let news = (self.alerts, receivers);
         if self.departed.is_empty() && self.reported.as_ref() == Some(&news) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rampage::metrics::Snapshot;
 use rampage::outbox::protocol::Report;
-use tokio::sync::{Mutex, mpsc, oneshot};
+use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 use tokio::time::{Instant, timeout};
 
 /// An answer, or that there was none, is good for this long.
@@ -28,37 +28,31 @@ pub type Answer = Result<Arc<Snapshot>, NoAnswer>;
 #[derive(Debug)]
 pub struct Questions {
     reports: mpsc::Sender<Report>,
-    last: Mutex<(u64, Option<(Instant, Answer)>)>,
-    waiting: Locked<Option<(u64, oneshot::Sender<Snapshot>)>>,
+    last: Arc<Mutex<(u64, Option<(Instant, Answer)>)>>,
+    waiting: Arc<Locked<Waiting>>,
 }
+
+/// Whom the answer to the present question goes to.
+type Waiting = Option<(u64, oneshot::Sender<Snapshot>)>;
 
 impl Questions {
     /// Questions go to `reports`.
     pub fn new(reports: mpsc::Sender<Report>) -> Self {
-        Self { reports, last: Mutex::new((0, None)), waiting: Locked::new(None) }
+        Self { reports, last: Arc::default(), waiting: Arc::default() }
     }
 
     /// The metrics, at most half a second old, with a number that changes with them.
     pub async fn ask(&self) -> (u64, Answer) {
-        let mut last = self.last.lock().await;
+        let last = Arc::clone(&self.last).lock_owned().await;
         if let (id, Some((at, answer))) = &*last
             && at.elapsed() < FRESH
         {
             return (*id, answer.clone());
         }
-        // What is served no more goes before the next comes.
-        last.1 = None;
-        last.0 += 1;
-        let id = last.0;
-        let (sender, receiver) = oneshot::channel();
-        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, sender));
-        let answered = async {
-            self.reports.send(Report::WantMetrics { id }).await.ok()?;
-            receiver.await.ok()
-        };
-        let answer = timeout(PATIENCE, answered).await.ok().flatten().map(Arc::new).ok_or(NoAnswer);
-        last.1 = Some((Instant::now(), answer.clone()));
-        (id, answer)
+        // A task of its own: a client that hangs up meanwhile takes neither the question nor its answer
+        // from the others.
+        let asked = tokio::spawn(put(self.reports.clone(), Arc::clone(&self.waiting), last));
+        asked.await.unwrap_or((0, Err(NoAnswer)))
     }
 
     /// The tracer answers. An answer that comes too late is dropped.
@@ -68,6 +62,27 @@ impl Questions {
             let _ = sender.send(snapshot);
         }
     }
+}
+
+/// Puts a question to the tracer, and keeps what it answers in `last`.
+async fn put(
+    reports: mpsc::Sender<Report>,
+    waiting: Arc<Locked<Waiting>>,
+    mut last: OwnedMutexGuard<(u64, Option<(Instant, Answer)>)>,
+) -> (u64, Answer) {
+    // What is served no more goes before the next comes.
+    last.1 = None;
+    last.0 += 1;
+    let id = last.0;
+    let (sender, receiver) = oneshot::channel();
+    *waiting.lock().unwrap_or_else(PoisonError::into_inner) = Some((id, sender));
+    let answered = async {
+        reports.send(Report::WantMetrics { id }).await.ok()?;
+        receiver.await.ok()
+    };
+    let answer = timeout(PATIENCE, answered).await.ok().flatten().map(Arc::new).ok_or(NoAnswer);
+    last.1 = Some((Instant::now(), answer.clone()));
+    (id, answer)
 }
 
 #[cfg(test)]
@@ -99,5 +114,22 @@ mod tests {
         assert_eq!((first.1, second.1), (Err(NoAnswer), Err(NoAnswer)));
         assert!(since.elapsed() < PATIENCE + FRESH);
         assert!(reports.try_recv().is_ok() && reports.try_recv().is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_hang_up_ask_no_more_often_than_others() {
+        let (sender, mut reports) = mpsc::channel(8);
+        let questions = Questions::new(sender);
+        for _ in 0..20 {
+            // Gone before there can be an answer.
+            assert!(timeout(Duration::from_millis(1), questions.ask()).await.is_err());
+        }
+        let Some(Report::WantMetrics { id }) = reports.recv().await else { panic!("no question") };
+        questions.answer(id, Snapshot::default());
+        for _ in 0..20 {
+            let (number, answer) = questions.ask().await;
+            assert_eq!((number, answer.is_ok()), (id, true));
+        }
+        assert!(reports.try_recv().is_err(), "asked twice");
     }
 }

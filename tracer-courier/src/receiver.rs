@@ -11,7 +11,7 @@ use std::time::Duration;
 use rampage::outbox::protocol::{Alert, Delivery};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep_until};
 
 use crate::backoff::Backoff;
 use crate::say;
@@ -198,7 +198,7 @@ async fn work<D: Deliver>(
 ) {
     let receiver = queue.delivery().receiver;
     let mut backoff = Backoff::default();
-    let mut failed = false;
+    let mut not_before = None;
     let mut failing = false;
     loop {
         let told = tokio::select! {
@@ -206,16 +206,24 @@ async fn work<D: Deliver>(
             () = &mut *stopped => return,
             told = queue.front() => told,
         };
-        // It failed with the one before: those that waited too long with that are not tried one by one.
-        if failed && told.since.elapsed() >= give_up {
-            queue.finish(|counts| counts.lost += 1);
-            continue;
+        // It failed with this alert or the one before: the pause holds for all, and what has waited too
+        // long by then is not tried.
+        if let Some(not_before) = not_before {
+            let given_up = told.since + give_up;
+            tokio::select! {
+                biased;
+                () = &mut *stopped => return,
+                () = sleep_until(given_up.min(not_before)) => {}
+            }
+            if Instant::now() >= given_up {
+                queue.finish(|counts| counts.lost += 1);
+                continue;
+            }
         }
-        let outcome = deliver.deliver(&told).await;
-        failed = matches!(outcome, Outcome::Again { .. });
-        let (after, why) = match outcome {
+        let (after, why) = match deliver.deliver(&told).await {
             Outcome::Delivered => {
                 queue.finish(|counts| counts.delivered += 1);
+                not_before = None;
                 backoff.reset();
                 if std::mem::take(&mut failing) {
                     say(format_args!("{receiver} takes alerts again"));
@@ -224,6 +232,7 @@ async fn work<D: Deliver>(
             }
             Outcome::Refused { why } => {
                 queue.finish(|counts| counts.lost += 1);
+                not_before = None;
                 if !std::mem::replace(&mut failing, true) {
                     say(format_args!("{receiver} refuses an alert, which is lost: {why}"));
                 }
@@ -234,16 +243,53 @@ async fn work<D: Deliver>(
         if !std::mem::replace(&mut failing, true) {
             say(format_args!("{receiver} takes no alerts, and is tried again: {why}"));
         }
-        let left = give_up.saturating_sub(told.since.elapsed());
-        if left.is_zero() || after.is_some_and(|after| after > left) {
-            queue.finish(|counts| counts.lost += 1);
-            continue;
+        let next = Instant::now() + backoff.pause(after);
+        if next < told.since + give_up {
+            queue.count(|counts| counts.retried += 1);
         }
-        queue.count(|counts| counts.retried += 1);
-        tokio::select! {
-            biased;
-            () = &mut *stopped => return,
-            () = sleep(backoff.pause(after).min(left)) => {}
+        not_before = Some(next);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test::{finding, told};
+    use rampage::event::{FindingState, Severity};
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    /// Asks to be left alone for an hour, each time.
+    struct Overloaded(Arc<AtomicU64>);
+
+    impl Deliver for Overloaded {
+        async fn deliver(&mut self, _: &Told) -> Outcome {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Outcome::Again { after: Some(Duration::from_secs(3600)), why: "429".to_owned() }
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_that_asks_for_a_pause_has_it_whatever_comes_meanwhile() {
+        let (queue, asked) = (Queue::new("webhook:ops"), Arc::new(AtomicU64::new(0)));
+        let push = |id| {
+            queue.push(Arc::new(told(finding(id, Severity::Critical, FindingState::Raised))));
+        };
+        (1..=20).for_each(push);
+        let give_up = Duration::from_secs(60);
+        let worker =
+            Worker::start(Arc::clone(&queue), Overloaded(Arc::clone(&asked)), give_up, None);
+        tokio::time::sleep(Duration::from_secs(59)).await;
+        let now = queue.delivery();
+        assert_eq!((now.lost, now.retried, now.queued), (0, 0, 20));
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(queue.delivery().lost, 20);
+        (21..=30).for_each(push);
+        // Of the hour it gets five minutes, and of those that wait then, one alert.
+        tokio::time::sleep(Duration::from_secs(220)).await;
+        assert_eq!((queue.delivery().lost, asked.load(Ordering::Relaxed)), (30, 1));
+        (31..=40).for_each(push);
+        tokio::time::sleep(Duration::from_secs(40)).await;
+        assert_eq!((queue.delivery().lost, asked.load(Ordering::Relaxed)), (30, 2));
+        worker.stop().await;
     }
 }

@@ -43,7 +43,7 @@ impl Hook {
             let client = http::client(&url, self.settings.timeout.get())?;
             self.client = Some((client, url, headers));
         }
-        self.client.as_ref().ok_or_else(|| BadSetting::Url(self.settings.url.clone()))
+        self.client.as_ref().ok_or(BadSetting::Url)
     }
 }
 

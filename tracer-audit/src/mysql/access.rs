@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::option_file::{self, What};
 use super::server::Server;
 use crate::origin::{Notes, Origin};
-use crate::report::{Finding, Severity, Subject};
+use crate::report::{Change, Finding, Severity, Subject};
 use crate::root::Root;
 
 /// Groups that a client reads.
@@ -215,10 +215,10 @@ pub fn judge(server: &Server) -> Vec<Finding> {
             WHY,
         );
         finding.at = set.at.clone();
-        finding.change = set
-            .at
-            .clone()
-            .map(|at| crate::Change::replace(at, "skip-grant-tables", "#skip-grant-tables"));
+        finding.change = set.at.as_ref().and_then(|at| {
+            let from = server.line_at(at)?;
+            Some(Change::replace(at.clone(), from, format!("#{from}")))
+        });
         findings.push(finding);
     } else if let Some(address) = &address {
         let set = server.settings.texts.get("bind-address");

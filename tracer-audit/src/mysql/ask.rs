@@ -1,6 +1,6 @@
 //! Asks a running server for what is in force, over its local socket, where peer authentication lets root in.
 //!
-//! The client of the server's own package is run, for at most [`DEADLINE`] in all: without option files, so
+//! The client of the server's own package is run, for at most [`DEADLINE`] for all servers: without option files, so
 //! that it asks nobody else, and without LOAD DATA LOCAL, so that who answers at the socket gets no file. It is
 //! run only when nobody but root can have put it there.
 
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
-/// Longest time that a server gets for all its answers.
+/// Longest time that all servers get for their answers.
 pub const DEADLINE: Duration = Duration::from_secs(1);
 
 /// Most bytes of an answer: what a pipe holds.
@@ -72,12 +72,15 @@ pub enum AskError {
     Refused,
 }
 
-/// Asks the server of the program `server` at `socket`.
+/// Asks the server of the program `server` at `socket`, until `until` at the latest.
 ///
 /// # Errors
 ///
 /// See [`AskError`].
-pub fn ask(server: &Path, socket: &Path) -> Result<Answer, AskError> {
+pub fn ask(server: &Path, socket: &Path, until: Instant) -> Result<Answer, AskError> {
+    if Instant::now() >= until {
+        return Err(AskError::Late);
+    }
     let client = client(server).ok_or(AskError::NoClient)?;
     let failed = |source| AskError::Run { path: client.clone(), source };
     let mut socket_flag = std::ffi::OsString::from("--socket=");
@@ -93,8 +96,7 @@ pub fn ask(server: &Path, socket: &Path) -> Result<Answer, AskError> {
         .stderr(Stdio::null())
         .spawn()
         .map_err(failed)?;
-    let answer =
-        parse(&output(child, Instant::now() + DEADLINE).map_err(failed)?.ok_or(AskError::Late)?);
+    let answer = parse(&output(child, until).map_err(failed)?.ok_or(AskError::Late)?);
     if answer == Answer::default() { Err(AskError::Refused) } else { Ok(answer) }
 }
 

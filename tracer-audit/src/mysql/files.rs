@@ -1,7 +1,7 @@
 //! Option files that say something else than what counts: overridden, never read, in a group that the server
 //! passes over, or refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -24,6 +24,9 @@ const FOLDERS: [&str; 2] = ["/etc/mysql", "/etc/my.cnf.d"];
 const MAX_FILES: usize = 1000;
 const MAX_DEPTH: usize = 3;
 
+/// Most places that a sentence names.
+const MAX_NAMED: usize = 4;
+
 /// An option file that no server reads, with what it has for servers.
 #[derive(Clone, Debug)]
 pub struct Unread {
@@ -37,16 +40,21 @@ pub struct Unread {
 
 /// Looks for files beside those that are read. Files that were put aside (`.disabled`, `.bak`) are nobody's
 /// mistake.
-pub fn unread(root: &Root, servers: &[Server], notes: &mut Notes) -> Vec<Unread> {
+pub fn unread(root: &Root, servers: &[Server]) -> Vec<Unread> {
+    // By what they are, not by name: a folder may be included by another one.
+    let identity = |path: &Path| root.stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
+    let read = servers.iter().flat_map(|server| {
+        let files = server.reading.files.iter().map(|(file, _)| file);
+        files.chain(&server.reading.world_writable)
+    });
+    let mut seen: BTreeSet<_> = read.filter_map(|file| identity(file)).collect();
     let mut found = Vec::new();
     let mut left = MAX_FILES;
     for folder in FOLDERS {
         look(root, Path::new(folder), MAX_DEPTH, &mut left, &mut |path| {
-            let taken = servers.iter().any(|server| {
-                server.reading.has(path)
-                    || server.reading.world_writable.iter().any(|file| **file == *path)
-            });
-            if !taken && let Some(unread) = look_into(root, path, servers, notes) {
+            if identity(path).is_some_and(|identity| seen.insert(identity))
+                && let Some(unread) = look_into(root, path, servers)
+            {
                 found.push(unread);
             }
         });
@@ -62,17 +70,14 @@ fn look(root: &Root, folder: &Path, depth: usize, left: &mut usize, take: &mut i
         *left -= 1;
         let suffix = path.extension().and_then(|suffix| suffix.to_str());
         if matches!(suffix, Some("cnf" | "conf" | "ini")) {
-            // A link to a file that is read elsewhere is that file.
-            if root.link(&path).is_err() {
-                take(&path);
-            }
+            take(&path);
         } else if depth > 1 {
             look(root, &path, depth - 1, left, take);
         }
     }
 }
 
-fn look_into(root: &Root, path: &Path, servers: &[Server], notes: &mut Notes) -> Option<Unread> {
+fn look_into(root: &Root, path: &Path, servers: &[Server]) -> Option<Unread> {
     let server = servers.first()?;
     let bytes = root.read(path).ok()?;
     let file: Arc<Path> = Arc::from(path);
@@ -83,13 +88,14 @@ fn look_into(root: &Root, path: &Path, servers: &[Server], notes: &mut Notes) ->
             What::Group(name) => group = Arc::from(name),
             What::Option(option) if servers.iter().any(|server| server.reads(&group)) => {
                 let (group, at) = (group.clone(), Origin::new(&file, entry.line));
-                given.push(reader::Given { group, option, at });
+                given.push(reader::Given { group, option, text: entry.text, at });
             }
             _ => {}
         }
     }
     let version = (server.flavour, server.version);
-    let settings = Settings::new(version, &given, &server.groups, &[], notes);
+    // What is wrong in a file that nobody reads stops nobody.
+    let settings = Settings::new(version, &given, &server.groups, &[], &mut Notes::default());
     let said: BTreeMap<_, _> = settings
         .numbers
         .into_iter()
@@ -155,7 +161,7 @@ fn dead_pool(server: &Server, unread: &Unread, said: &Said, context: &Context<'_
     let mut why = why_unread(server, unread);
     match &counts.at {
         Some(at) => why.push_str(&format!(
-            " {at} is what counts; without it, it would be the default of {}.",
+            " {at} is what counts; without that line it would be the default of {}.",
             human(default)
         )),
         None => why.push_str(" Nothing else says anything, so the default counts."),
@@ -232,7 +238,11 @@ fn conflict(server: &Server, name: &str, context: &Context<'_>) -> Option<Findin
     };
     let losers: Vec<String> = lost
         .iter()
-        .filter_map(|said| Some(format!("{:?} in {}", said.option, said.at.as_ref()?)))
+        .take(MAX_NAMED)
+        .map(|said| match &said.at {
+            Some(at) => format!("{:?} in {at}", said.option),
+            None => format!("{:?} before it", said.option),
+        })
         .collect();
     let key = name.replace('-', "_");
     let mut why =
@@ -248,11 +258,16 @@ fn conflict(server: &Server, name: &str, context: &Context<'_>) -> Option<Findin
         if smaller { Severity::Warning } else { Severity::Info },
         Subject::Mysql,
         &server.name,
-        format!("{:?} counts, from {winner}; {} is overridden", last.option, losers.join(" and ")),
+        format!(
+            "{:?} counts, from {winner}; {}{} is overridden",
+            last.option,
+            losers.join(" and "),
+            more(lost.len())
+        ),
         why,
     );
     finding.at = last.at.clone().or_else(|| largest.at.clone());
-    finding.others = lost.iter().filter_map(|said| said.at.clone()).collect();
+    finding.others = lost.iter().take(MAX_NAMED).filter_map(|said| said.at.clone()).collect();
     if smaller && fits && last.at.is_some() {
         finding.change = Some(change(server, POOL, &option(largest.value)));
     }
@@ -260,6 +275,13 @@ fn conflict(server: &Server, name: &str, context: &Context<'_>) -> Option<Findin
         finding.figures = [("value_bytes", last.value), ("overridden_bytes", largest.value)].into();
     }
     Some(finding)
+}
+
+fn more(all: usize) -> String {
+    match all.saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    }
 }
 
 /// A pool in a group that the server does not read: of clients, or of another version.
@@ -273,8 +295,10 @@ fn other_groups(server: &Server) -> Vec<Finding> {
             let variable = super::variables::find(found.name).filter(|found| found.name == POOL)?;
             let value = variable.bounded(value);
             let group = given.group.to_ascii_lowercase();
-            // Servers of mysqld_multi, and those of a suffix, have groups of their own.
-            let version = ["mysqld-", "mariadb-", "mariadbd-"].iter().any(|name| group.starts_with(name));
+            // Servers of mysqld_multi, and those of a suffix, have groups of their own; which version's groups
+            // are read is known where the version is.
+            let version = server.version.is_some()
+                && ["mysqld-", "mariadb-", "mariadbd-"].iter().any(|name| group.starts_with(name));
             let client = matches!(group.as_str(), "mysql" | "client" | "mysqld_safe" | "mariadb-client");
             if value == counts.value || !(version || client) {
                 return None;
@@ -285,7 +309,7 @@ fn other_groups(server: &Server) -> Vec<Finding> {
                 Subject::Mysql,
                 &server.name,
                 format!(
-                    "the buffer pool of {} is {}, not the {} in group [{}]: the server does not read that group",
+                    "the buffer pool of {} is {}, not the {} in group [{}], which the server does not read",
                     server.name,
                     human(counts.value),
                     human(value),
@@ -301,6 +325,7 @@ fn other_groups(server: &Server) -> Vec<Finding> {
             finding.figures = [("pool_bytes", counts.value), ("unread_pool_bytes", value)].into();
             Some(finding)
         })
+        .take(MAX_NAMED)
         .collect()
 }
 

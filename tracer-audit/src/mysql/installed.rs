@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::dpkg;
 use crate::origin::Notes;
 use crate::root::Root;
 
@@ -39,9 +40,8 @@ impl Version {
         Self { major, minor }
     }
 
-    /// From `1:10.11.19-0+deb12u1`, or `8.0.36`.
+    /// From `10.11.19-0+deb12u1`, or `8.0.36`.
     pub fn parse(text: &str) -> Option<Self> {
-        let text = text.split_once(':').map_or(text, |(_, rest)| rest);
         let mut parts = text.split(|c: char| !c.is_ascii_digit());
         Some(Self::new(parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
     }
@@ -75,14 +75,8 @@ const MARIADB_SIGNS: [&str; 3] =
 /// The server below `root`, by dpkg's list and by its program; None where there is none.
 pub fn find(root: &Root, notes: &mut Notes) -> Option<Installed> {
     let program = PROGRAMS.iter().map(PathBuf::from).find(|path| root.exists(path));
-    let status = match root.text(Path::new("/var/lib/dpkg/status")) {
-        Ok(status) => status,
-        Err(error) => {
-            notes.unread(&error);
-            String::new()
-        }
-    };
-    if let Some((flavour, version)) = package(&status) {
+    let list = dpkg::list(root, notes);
+    if let Some((flavour, version)) = package(&list) {
         return Some(Installed { flavour, version, program });
     }
     let program = program?;
@@ -123,21 +117,9 @@ pub fn groups(flavour: Flavour, version: Option<Version>, suffix: Option<&str>) 
     groups
 }
 
-fn package(status: &str) -> Option<(Flavour, Option<Version>)> {
-    let (mut name, mut installed) = ("", false);
-    for line in status.lines() {
-        if let Some(package) = line.strip_prefix("Package: ") {
-            (name, installed) = (package.trim(), false);
-        } else if let Some(state) = line.strip_prefix("Status: ") {
-            installed = state.ends_with(" ok installed");
-        } else if let Some(version) = line.strip_prefix("Version: ")
-            && installed
-            && let Some(flavour) = flavour(name)
-        {
-            return Some((flavour, Version::parse(version)));
-        }
-    }
-    None
+fn package(list: &str) -> Option<(Flavour, Option<Version>)> {
+    dpkg::installed(list)
+        .find_map(|(name, version)| Some((flavour(name)?, Version::parse(version))))
 }
 
 fn flavour(package: &str) -> Option<Flavour> {

@@ -174,7 +174,8 @@ fn too_large(server: &Server, context: &Context<'_>) -> Option<Finding> {
     let needs = sizes.pool.saturating_add(sizes.base);
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
     let room = budget.room_for_bytes(Subject::Mysql);
-    if needs <= room {
+    // A small one is not what takes the memory, however much the others reserve.
+    if needs <= room || needs <= memory / 4 {
         return None;
     }
     let given = !server.settings.said(POOL).is_empty();
@@ -225,7 +226,8 @@ fn too_many(server: &Server, context: &Context<'_>) -> Option<Finding> {
         return None;
     }
     let rest = memory.saturating_sub(sizes.once());
-    let fitting = (rest / sizes.buffers.max(1)).clamp(10, 100_000);
+    // One more is kept for an administrator.
+    let fitting = (rest / sizes.buffers.max(1)).saturating_sub(1).clamp(10, 100_000);
     let limit = server.max_connections();
     let mut finding = Finding::new(
         "mysql_connections_exceed_memory",
@@ -277,11 +279,12 @@ fn is_of_a_connection(name: &str) -> bool {
 /// The line that gives `name` the value `value`: another text for the one that counts, or one more.
 pub fn change(server: &Server, name: &str, value: &str) -> Change {
     let key = name.replace('-', "_");
-    if let Some(said) = server.settings.said(name).last()
-        && let Some(at) = &said.at
+    if let Some(at) = server.settings.said(name).last().and_then(|said| said.at.as_ref())
+        && let Some(from) = server.line_at(at)
+        && let Some((head, tail)) = from.split_once('=')
     {
-        let given = said.option.split('=').next().unwrap_or(&key).trim_end();
-        return Change::replace(at.clone(), &said.option, format!("{given}={value}"));
+        let blanks = &tail[..tail.len() - tail.trim_start().len()];
+        return Change::replace(at.clone(), from, format!("{head}={blanks}{value}"));
     }
     let file = server.drop_in().unwrap_or_else(|| "/etc/mysql/my.cnf".into());
     Change::add(file, Some("mysqld"), format!("{key}={value}"))

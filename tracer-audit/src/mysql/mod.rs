@@ -9,12 +9,15 @@
 pub mod access;
 pub mod ask;
 pub mod files;
+#[cfg(test)]
+mod fuzz;
 mod in_force;
 pub mod installed;
 mod mapped;
 pub mod memory;
 pub mod option_file;
 pub mod options;
+mod persisted;
 pub mod reader;
 pub mod server;
 pub mod settings;
@@ -47,7 +50,7 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
     if servers.is_empty() {
         return Facts { contained, ..Facts::default() };
     }
-    let unread = files::unread(root, &servers, notes);
+    let unread = files::unread(root, &servers);
     let logins = access::logins(root, &servers, notes);
     Facts { servers, contained, unread, logins }
 }

@@ -13,6 +13,8 @@ const MAX_LINE_BYTES: usize = 4094;
 pub struct Entry {
     /// From 1.
     pub line: u32,
+    /// The line itself, without the blanks around it.
+    pub text: String,
     /// What it says.
     pub what: What,
 }
@@ -56,7 +58,8 @@ pub fn parse(bytes: &[u8]) -> Vec<Entry> {
             let Some(what) = statement(chunk, in_group) else { continue };
             in_group |= matches!(what, What::Group(_));
             let broken = matches!(what, What::Broken(_));
-            entries.push(Entry { line: number, what });
+            let text = text(trim_end(trim_start(chunk)));
+            entries.push(Entry { line: number, text, what });
             if broken {
                 return entries;
             }
@@ -228,8 +231,8 @@ mod tests {
 
     #[test]
     fn a_fault_ends_the_file() {
-        let last = |text: &[u8]| parse(text).pop();
-        let broken = |line, fault| Some(Entry { line, what: What::Broken(fault) });
+        let last = |text: &[u8]| parse(text).pop().map(|entry| (entry.line, entry.what));
+        let broken = |line, fault| Some((line, What::Broken(fault)));
         assert_eq!(last(b"\n[mysqld\n[a]\n"), broken(2, Fault::Group));
         assert_eq!(last(b"x=1\n[a]\n"), broken(1, Fault::NoGroup));
         assert_eq!(last(b"\xef\xbb\xbf[mysqld]\n"), broken(1, Fault::NoGroup));

@@ -1,6 +1,7 @@
 //! From an option as it is given to the variable that it sets: `-` and `_`, `skip-`, `loose-` and their like,
 //! unambiguous beginnings (mysys/my_getopt.c of MariaDB 10.11).
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// Every option of mariadbd 10.11, as `mariadbd --no-defaults --verbose --help` has them, with those that it
@@ -54,6 +55,10 @@ static KNOWN: LazyLock<Vec<Name>> = LazyLock::new(|| {
     });
     names.collect()
 });
+
+/// By name, with `_`.
+static INDEX: LazyLock<HashMap<String, &'static Name>> =
+    LazyLock::new(|| KNOWN.iter().map(|known| (folded(known.name), known)).collect());
 
 /// What an option sets.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +163,8 @@ fn find(stage: Stage, name: &str, beginnings: bool) -> Vec<&'static Name> {
     let plugin = name.get(..7).filter(|head| stage == Stage::Engines && same(head, "plugin-"));
     let name = if plugin.is_some() { &name[7..] } else { name };
     let known = || KNOWN.iter().filter(|known| known.stage == stage);
-    if let Some(exact) = known().find(|known| same(known.name, name)) {
+    let exact = INDEX.get(&folded(name)).filter(|found| found.stage == stage);
+    if let Some(exact) = exact {
         return vec![exact];
     }
     if !beginnings || name.is_empty() {
@@ -169,8 +175,15 @@ fn find(stage: Stage, name: &str, beginnings: bool) -> Vec<&'static Name> {
 }
 
 fn same(a: &str, b: &str) -> bool {
-    let fold = |byte: u8| if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() };
     a.len() == b.len() && a.bytes().map(fold).eq(b.bytes().map(fold))
+}
+
+fn folded(name: &str) -> String {
+    name.to_ascii_lowercase().replace('-', "_")
+}
+
+fn fold(byte: u8) -> u8 {
+    if byte == b'-' { b'_' } else { byte.to_ascii_lowercase() }
 }
 
 #[cfg(test)]

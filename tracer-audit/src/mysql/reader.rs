@@ -18,7 +18,7 @@ const MAX_DEPTH: u32 = 10;
 const MAX_FILES: usize = 1000;
 
 /// Most lines that are followed for one server, of all those files.
-const MAX_LINES: usize = 200_000;
+const MAX_LINES: usize = 50_000;
 
 /// Where a server looks for its options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -106,6 +106,8 @@ pub struct Given {
     pub group: Arc<str>,
     /// `name` or `name=value`, without dashes.
     pub option: String,
+    /// The line itself, without the blanks around it.
+    pub text: String,
     /// Where it stands.
     pub at: Origin,
 }
@@ -136,13 +138,6 @@ pub struct Reading {
     pub world_writable: Vec<Arc<Path>>,
     /// Why the server refuses to start, and where.
     pub refused: Option<(Origin, String)>,
-}
-
-impl Reading {
-    /// Whether `path` was read.
-    pub fn has(&self, path: &Path) -> bool {
-        self.files.iter().any(|(file, _)| **file == *path)
-    }
 }
 
 /// Reads the option files of `sources`.
@@ -213,8 +208,8 @@ impl Reader<'_> {
             match &entry.what {
                 What::Group(name) => group = Arc::from(name.as_str()),
                 What::Option(option) => {
-                    let (group, option) = (group.clone(), option.clone());
-                    self.reading.given.push(Given { group, option, at });
+                    let (group, option, text) = (group.clone(), option.clone(), entry.text.clone());
+                    self.reading.given.push(Given { group, option, text, at });
                 }
                 What::Include(_) | What::Folder(_) if depth >= MAX_DEPTH => self.too_deep(at),
                 What::Include(path) => {

@@ -1,14 +1,15 @@
 //! Every server: those that run, and the one that is installed where none runs.
 
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::ask::{self, Answer};
 use super::installed::{self, Flavour, Installed, Version};
-use super::mapped;
 use super::reader::{self, Given, Reading, Sources};
 use super::settings::Settings;
 use super::variables::{CONNECTIONS, POOL};
-use crate::origin::Notes;
+use super::{mapped, persisted};
+use crate::origin::{Notes, Origin};
 use crate::processes::{self, Process};
 use crate::root::Root;
 
@@ -46,11 +47,11 @@ impl Server {
         self.settings.number(CONNECTIONS)
     }
 
-    /// Whether it is reachable from other hosts, as far as files and arguments tell: its address.
+    /// Where it can be reached from other hosts, by its answer, else by files and arguments.
     pub fn listens_on(&self) -> Option<String> {
         let answered = self.answer.as_ref();
         let silent = answered.and_then(|answer| answer.skip_networking);
-        if silent.unwrap_or_else(|| self.settings.on("skip-networking").is_some()) {
+        if silent.unwrap_or_else(|| self.is_silent()) {
             return None;
         }
         let addresses = answered
@@ -67,6 +68,15 @@ impl Server {
         (!addresses.split(',').all(is_local)).then_some(addresses)
     }
 
+    /// Whether it listens on no network. MySQL 8 does not when it asks nobody for a password (manual, 7.1.7).
+    fn is_silent(&self) -> bool {
+        let modern = self.version.is_none_or(|version| version >= Version::new(8, 0));
+        let open = self.flavour == Flavour::Mysql
+            && modern
+            && self.settings.on("skip-grant-tables").is_some();
+        open || self.settings.on("skip-networking").is_some()
+    }
+
     /// The file to make so that what it says counts: in the folder that is read last, behind all files that
     /// are there. None where no folder is included. See [`Self::behind_drop_in`].
     pub fn drop_in(&self) -> Option<PathBuf> {
@@ -75,7 +85,7 @@ impl Server {
         let last = files.filter(|file| file.parent() == Some(&**folder)).max();
         let last = last.and_then(|file| file.file_name()?.to_str()).unwrap_or_default();
         let own = "zz-rampage.cnf";
-        let name = if last < own { own.to_owned() } else { format!("zz{last}") };
+        let name = if last <= own { own.to_owned() } else { format!("zz{last}") };
         Some(folder.join(name))
     }
 
@@ -84,6 +94,11 @@ impl Server {
     pub fn behind_drop_in(&self) -> impl Iterator<Item = &Given> {
         let end = self.reading.folders.last().map_or(0, |folder| folder.end);
         self.reading.given.iter().skip(end).filter(|given| self.reads(&given.group))
+    }
+
+    /// The line at `at` of an option file, without the blanks around it.
+    pub fn line_at(&self, at: &Origin) -> Option<&str> {
+        self.reading.given.iter().find(|given| given.at == *at).map(|given| given.text.as_str())
     }
 
     /// Whether it reads the group `group`.
@@ -107,9 +122,10 @@ pub fn find(root: &Root, running: &[Process], notes: &mut Notes) -> (Vec<Server>
             own.push(process);
         }
     }
+    let until = Instant::now() + ask::DEADLINE;
     let mut servers: Vec<Server> = own
         .iter()
-        .map(|process| running_server(root, process, installed.as_ref(), notes))
+        .map(|process| running_server(root, process, installed.as_ref(), until, notes))
         .collect();
     if servers.len() > 1 {
         for server in &mut servers {
@@ -154,6 +170,7 @@ fn running_server(
     root: &Root,
     process: &Process,
     installed: Option<&Installed>,
+    until: Instant,
     notes: &mut Notes,
 ) -> Server {
     let by_name = process.exe.as_deref().is_some_and(|exe| exe.ends_with("mariadbd"))
@@ -166,16 +183,48 @@ fn running_server(
     let version =
         installed.filter(|found| found.flavour == flavour).and_then(|found| found.version);
     let sources = sources(root, process);
-    let mut server = read(root, (flavour, version), sources, &process.args, notes);
+    let mut server = read(root, (flavour, version), sources.clone(), &process.args, notes);
+    if root.is_host() && rustix::process::geteuid().is_root() {
+        server.answer = answer(root, process, &server, until, notes);
+    }
+    // A server that no package manager knows tells its version, and so its groups, itself.
+    let told = server.answer.as_ref().and_then(|answer| Version::parse(answer.version.as_ref()?));
+    if let (None, Some(_)) = (version, told) {
+        let answer = server.answer.take();
+        server = read(root, (flavour, told), sources, &process.args, notes);
+        server.answer = answer;
+    }
     server.mapped_bytes = mapped::writable_bytes(root, process.tgid);
     server.process = Some(process.clone());
-    if root.is_host() && rustix::process::geteuid().is_root() {
-        server.answer = answer(root, process, &server, notes);
-    }
+    note_unreadable(root, &server, process.uid, notes);
     server
 }
 
-fn answer(root: &Root, process: &Process, server: &Server, notes: &mut Notes) -> Option<Answer> {
+/// Files that the server's user may not read, and that it passes over for that without a word, if it was started as
+/// that user: systemd does so.
+fn note_unreadable(root: &Root, server: &Server, uid: u32, notes: &mut Notes) {
+    for (file, _) in server.reading.files.iter().filter(|_| uid != 0) {
+        let Ok(stat) = root.stat(file) else { continue };
+        // Its groups are not known: a file that a group may read is not spoken of.
+        if stat.st_mode & 0o044 == 0 && stat.st_uid != uid {
+            notes.at(
+                Origin::whole(file.clone()),
+                format!(
+                    "only its owner may read it: {} reads it only where it is started as root",
+                    server.name
+                ),
+            );
+        }
+    }
+}
+
+fn answer(
+    root: &Root,
+    process: &Process,
+    server: &Server,
+    until: Instant,
+    notes: &mut Notes,
+) -> Option<Answer> {
     let program = process.exe.as_deref()?;
     let given = server.settings.text("socket").map(|socket| {
         let data = server.settings.text("datadir").unwrap_or("/var/lib/mysql");
@@ -188,7 +237,7 @@ fn answer(root: &Root, process: &Process, server: &Server, notes: &mut Notes) ->
         Some(socket) => socket,
         None => built_in.into_iter().find(|socket| root.exists(socket))?,
     };
-    match ask::ask(program, &socket) {
+    match ask::ask(program, &socket, until) {
         Ok(answer) => Some(answer),
         Err(error) => {
             notes.say(format!(
@@ -213,7 +262,10 @@ fn read(
     let groups = installed::groups(flavour, version, sources.group_suffix.as_deref());
     let reading = reader::read(root, &sources, notes);
     let rest = args.get(used..).unwrap_or_default();
-    let settings = Settings::new((flavour, version), &reading.given, &groups, rest, notes);
+    let mut settings = Settings::new((flavour, version), &reading.given, &groups, rest, notes);
+    if flavour == Flavour::Mysql {
+        persisted(root, &mut settings, notes);
+    }
     Server {
         name: flavour.name().to_owned(),
         flavour,
@@ -224,6 +276,20 @@ fn read(
         settings,
         answer: None,
         mapped_bytes: None,
+    }
+}
+
+fn persisted(root: &Root, settings: &mut Settings, notes: &mut Notes) {
+    let data = settings.text("datadir").unwrap_or("/var/lib/mysql");
+    let path = Path::new("/").join(data).join(persisted::FILE);
+    match persisted::read(root, &path) {
+        Ok(found) => {
+            let at = Origin::whole(path);
+            for (name, value) in found {
+                settings.persist(&name, &value, &at);
+            }
+        }
+        Err(error) => notes.unread(&error),
     }
 }
 

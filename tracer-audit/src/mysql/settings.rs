@@ -12,6 +12,9 @@ use crate::origin::{Notes, Origin, Set};
 /// The version whose options are all known: only of it can be said that it refuses one.
 const LISTED: Version = Version { major: 10, minor: 11 };
 
+/// Most lines without an option that are spoken of.
+const MAX_UNKNOWN: usize = 100;
+
 /// Options that are no numbers, and that the audit looks at.
 const TEXTS: [&str; 9] = [
     "bind-address",
@@ -49,6 +52,8 @@ pub struct Settings {
     pub refused: Option<(Option<Origin>, String)>,
     flavour: Option<Flavour>,
     version: Option<Version>,
+    /// Lines that name no option.
+    unknown: Vec<(Origin, String)>,
 }
 
 impl Settings {
@@ -63,7 +68,7 @@ impl Settings {
         let mut settings = Self { flavour: Some(flavour), version, ..Self::default() };
         for given in given {
             if groups.iter().any(|group| group.eq_ignore_ascii_case(&given.group)) {
-                settings.take(&given.option, Some(&given.at), notes);
+                settings.take(&given.option, Some(&given.at));
             }
         }
         let mut args = args.iter();
@@ -76,11 +81,17 @@ impl Settings {
                 .resolve(option)
                 .is_ok_and(|found| found.needs_value && found.value.is_none());
             match alone.then(|| args.next()).flatten() {
-                Some(value) => settings.take(&format!("{option}={value}"), None, notes),
-                None => settings.take(option, None, notes),
+                Some(value) => settings.take(&format!("{option}={value}"), None),
+                None => settings.take(option, None),
             }
         }
+        settings.say_unknown(notes);
         settings
+    }
+
+    /// Takes a variable that the server itself keeps, and that counts more than what was given before.
+    pub fn persist(&mut self, name: &str, value: &str, at: &Origin) {
+        self.take(&format!("{name}={value}"), Some(at));
     }
 
     /// The value in the files and arguments, or the server's default.
@@ -119,7 +130,7 @@ impl Settings {
         self.flavour == Some(Flavour::Mariadb) && self.version == Some(LISTED)
     }
 
-    fn take(&mut self, option: &str, at: Option<&Origin>, notes: &mut Notes) {
+    fn take(&mut self, option: &str, at: Option<&Origin>) {
         if self.flavour == Some(Flavour::Mysql) && is_dedicated(option) {
             let value = option.split_once('=').map(|(_, value)| value);
             self.dedicated = options::is_on(value);
@@ -128,7 +139,7 @@ impl Settings {
         let found = match self.resolve(option) {
             Ok(found) => found,
             Err(Unresolved::Unknown { loose: true }) => return,
-            Err(error) => return self.unresolved(option, at, error, notes),
+            Err(error) => return self.unresolved(option, at, error),
         };
         if found.needs_value && found.value.is_none() {
             return self.refuse(at, format!("option {} needs a value", found.name));
@@ -164,25 +175,28 @@ impl Settings {
         self.numbers.entry(variable.name).or_default().push(said);
     }
 
-    /// Plugins bring options of their own.
-    fn unresolved(
-        &mut self,
-        option: &str,
-        at: Option<&Origin>,
-        error: Unresolved,
-        notes: &mut Notes,
-    ) {
-        let plugins = ["plugin-load", "plugin-load-add"];
-        let Some(at) = at.filter(|_| self.is_listed()) else { return };
-        if plugins.iter().any(|name| self.texts.contains_key(name)) {
+    fn unresolved(&mut self, option: &str, at: Option<&Origin>, error: Unresolved) {
+        let Some(at) = at.filter(|_| self.is_listed() && self.unknown.len() < MAX_UNKNOWN) else {
             return;
-        }
-        let name: String = option.split('=').next().unwrap_or_default().chars().take(80).collect();
-        let what = match error {
-            Unresolved::Ambiguous => "is the beginning of several options",
-            Unresolved::Unknown { .. } => "is no option of",
         };
-        notes.at(at.clone(), format!("{name:?} {what} MariaDB 10.11: it does not start with it"));
+        let name: String = option.split('=').next().unwrap_or_default().chars().take(80).collect();
+        let text = match error {
+            Unresolved::Ambiguous => format!(
+                "{name:?} is the beginning of several options: MariaDB 10.11 does not start with it"
+            ),
+            Unresolved::Unknown { .. } => format!(
+                "{name:?} is no option of MariaDB 10.11: without a plugin that has it, it does not start"
+            ),
+        };
+        self.unknown.push((at.clone(), text));
+    }
+
+    /// What is unknown is said where no plugin is loaded: it would bring options of its own.
+    fn say_unknown(&mut self, notes: &mut Notes) {
+        let unknown = std::mem::take(&mut self.unknown);
+        if !["plugin-load", "plugin-load-add"].iter().any(|name| self.texts.contains_key(name)) {
+            unknown.into_iter().for_each(|(at, text)| notes.at(at, text));
+        }
     }
 
     fn refuse(&mut self, at: Option<&Origin>, why: String) {
@@ -221,6 +235,7 @@ mod tests {
             .map(|(line, (group, option))| Given {
                 group: Arc::from(*group),
                 option: (*option).to_owned(),
+                text: (*option).to_owned(),
                 at: Origin::new(&file, line),
             })
             .collect();
@@ -266,7 +281,7 @@ mod tests {
         assert!(settings(&[("mysqld", "max_connections")], &[]).0.refused.is_some());
         assert_eq!(settings(&[("mysqld", "no_such_thing=1")], &[]).1, 1);
         assert_eq!(settings(&[("mysqld", "loose-no_such_thing=1")], &[]).1, 0);
-        let plugin = [("mysqld", "plugin_load_add=x"), ("mysqld", "x_y=1")];
+        let plugin = [("mysqld", "x_y=1"), ("mysqld", "plugin_load_add=x")];
         assert_eq!(settings(&plugin, &[]).1, 0);
     }
 

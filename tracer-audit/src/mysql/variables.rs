@@ -63,7 +63,7 @@ pub const POOL: &str = "innodb-buffer-pool-size";
 /// How many clients may be connected.
 pub const CONNECTIONS: &str = "max-connections";
 
-/// What a server of the audit is not told apart by: which the option of another name sets, too.
+/// The variable that the option `name` sets.
 pub fn find(name: &str) -> Option<&'static Variable> {
     // Two names of one variable.
     let name = if name == "tmp-memory-table-size" { "tmp-table-size" } else { name };

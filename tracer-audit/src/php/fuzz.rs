@@ -78,3 +78,54 @@ fn fuzz() {
     assert!(rounds > 100, "only {rounds} rounds");
     println!("{rounds} rounds, seed {seed}");
 }
+
+#[test]
+fn files_of_many_lines_end() {
+    // The largest that is read; without optimisation that would take minutes.
+    let most = if cfg!(debug_assertions) { 128 << 10 } else { 4 << 20 };
+    let many = |line: &dyn Fn(u32) -> String| -> String {
+        let lines = (0..1_000_000).map(line);
+        lines
+            .scan(0, |len, line| {
+                *len += line.len();
+                (*len < most).then_some(line)
+            })
+            .collect()
+    };
+    let texts = [
+        many(&|number| format!("[{number}]\n")),
+        many(&|_| "[a]\n".to_owned()),
+        many(&|_| "#\n".to_owned()),
+        "[a]\n".to_owned() + &many(&|number| format!("php_value[{number}]=1\n")),
+        many(&|number| format!("{number}=1\n")),
+        many(&|_| "include=/etc/php/8.2/fpm/php-fpm.conf\n".to_owned()),
+        many(&|_| "((((".to_owned()),
+        many(&|_| "a=${b".to_owned()),
+        "[PATH=/a]\n".to_owned() + &many(&|_| "memory_limit=2G\n".to_owned()),
+        "events {}\n".to_owned() + &many(&|_| "fastcgi_pass php;\n".to_owned()),
+        many(&|_| "a{".to_owned()),
+        many(&|_| "<IfModule core.c>\n".to_owned()),
+        many(&|_| "Include *\n".to_owned()),
+        many(&|_| "a \\\n".to_owned()),
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let paths = [
+        "php/8.2/fpm/php-fpm.conf",
+        "php/8.2/fpm/php.ini",
+        "nginx/nginx.conf",
+        "apache2/apache2.conf",
+    ];
+    let paths = paths.map(|path| folder.path().join("etc").join(path));
+    let root = Root::new(folder.path()).unwrap();
+    for text in texts {
+        for path in &paths {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, &text).unwrap();
+        }
+        let started = Instant::now();
+        let report = audit(&root, &Observed::default());
+        let took = started.elapsed();
+        assert!(report.findings.len() < 5000);
+        assert!(took < Duration::from_secs(20), "{took:?} for {:?}", &text[..20]);
+    }
+}

@@ -1,6 +1,7 @@
 //! PHP-FPM: every configuration that is there and every master that runs, down to what the workers of each
 //! pool may take; and php.ini of mod_php, which the web server's subject judges.
 
+mod drop_in;
 pub mod fpm;
 pub mod ini;
 pub mod layout;
@@ -26,10 +27,11 @@ use fpm::{Conf, Source};
 use ini::files::Ini;
 use layout::Layout;
 
+pub use drop_in::DropIn;
 pub use loaded::Changed;
 pub use master::{Master, Worker, in_container};
 pub use pool::{DEFAULT_LIMIT_BYTES, Memory, Odd, Pool, SetBy, ini_memory};
-pub use share::{Fit, php_size, typical_bytes};
+pub use share::{Fit, php_size, title, typical_bytes, worker_worst_bytes};
 pub use version::Version;
 
 /// What the files and processes say.
@@ -74,6 +76,13 @@ pub struct Site {
     pub changed: Vec<Changed>,
     /// Where one more `*.conf` is read last but for names that sort behind it; None without such an include.
     pub pool_folder: Option<PathBuf>,
+}
+
+impl Site {
+    /// Whether a master of this process id reads it.
+    pub fn has_master(&self, tgid: u32) -> bool {
+        self.masters.iter().any(|master| master.tgid == tgid)
+    }
 }
 
 /// php.ini of mod_php.
@@ -184,7 +193,13 @@ fn places(
     let variable = |name: &str| environment.as_ref()?.get(name).filter(|value| !value.is_empty());
     if let Some(folder) = variable("PHPRC") {
         let folder = Path::new(folder);
-        places.main.splice(0..0, [folder.join("php-fpm-fcgi.ini"), folder.join("php.ini")]);
+        // The name for this SAPI comes first in any folder.
+        let mut main: Vec<PathBuf> = Vec::new();
+        for own in &places.main {
+            let name = own.file_name().unwrap_or_default();
+            main.extend([folder.join(name), own.clone()]);
+        }
+        places.main = main;
     }
     if let Some(folders) = environment.as_ref().and_then(|all| all.get("PHP_INI_SCAN_DIR")) {
         let own = places.scan.clone();

@@ -40,11 +40,10 @@ pub fn under_process_max(pools: &mut [Pool], process_max: u32) {
 /// memory_limit that all looked-into workers of `pool` run with, if they agree: None where none was looked
 /// into; the inner None is no limit. A script that raises its own limit shows as one that disagrees.
 pub fn in_force(site: &Site, pool: &Pool, observed: &Observed) -> Option<Option<u64>> {
-    let own = |tgid| site.masters.iter().any(|master| master.tgid == tgid);
     let mut limits = observed
         .workers
         .iter()
-        .filter(|worker| worker.pool == pool.name && own(worker.master_tgid))
+        .filter(|worker| worker.pool == pool.name && site.has_master(worker.master_tgid))
         .map(|worker| worker.limit_bytes);
     let first = limits.next()?;
     limits.all(|limit| limit == first).then_some(first)
@@ -60,6 +59,15 @@ pub fn worker_worst_bytes(site: &Site, pool: &Pool, observed: &Observed) -> Opti
     match in_force(site, pool, observed) {
         Some(in_force) => Some(in_force?.max(configured)),
         None => Some(configured),
+    }
+}
+
+/// The pool's name, with the version where several sites have one of that name.
+pub fn title(facts: &Facts, site: &Site, pool: &Pool) -> String {
+    let others = facts.pools().filter(|(_, other)| other.name == pool.name).count();
+    match site.version {
+        Some(version) if others > 1 => format!("{} (PHP {version})", pool.name),
+        _ => pool.name.clone(),
     }
 }
 
@@ -84,7 +92,7 @@ pub fn demands(context: &Context<'_>) -> Vec<Demand> {
         };
         Demand {
             subject: Subject::Php,
-            name: pool.name.clone(),
+            name: title(&context.facts.php, site, pool),
             reserved_bytes: worst_bytes.map_or(reserved, |worst| reserved.min(worst)),
             worst_bytes,
             observed_bytes: seen

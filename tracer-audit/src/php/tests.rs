@@ -160,6 +160,13 @@ fn a_trace_replaces_the_limits() {
     };
     assert!(has(&pools(4 * GIB, &[&pool]), "php_pool_too_large"));
     assert!(!has(&audit(&seen), "php_pool_too_large"));
+    // A calm trace does not make a limit good.
+    let high = pool.clone() + "php_admin_value[memory_limit] = 8192M\n";
+    let observed = Observed { pools: vec![seen.clone()], ..Observed::default() };
+    let calm = report(4 * GIB, &[("etc/php/8.2/fpm/pool.d/www.conf", &high)], &observed);
+    let finding = find(&calm, "php_memory_limit_high");
+    assert_eq!(finding.severity, Severity::Warning);
+    assert_eq!(finding.change.as_ref().unwrap().to, "php_admin_value[memory_limit] = 256M");
     seen.p95_bytes = 100 << 20;
     assert_eq!(find(&audit(&seen), "php_pool_too_large").severity, Severity::Critical);
     seen.leak_bytes_per_request = Some(100 << 10);
@@ -228,7 +235,11 @@ fn what_runs_is_held_against_the_files() {
     assert_eq!(changed.severity, Severity::Warning);
     // The limit that is in force decides.
     let large = find(&report, "php_pool_too_large");
-    assert!(large.summary.contains("40 GiB: 5 workers of 8 GiB, by the limit in force"));
+    assert!(
+        large.summary.contains("40 GiB: 5 workers of 8 GiB, by the limit in force, but 14.4 GiB")
+    );
+    assert!(large.summary.ends_with("a reload brings the 512 MiB of the files"));
+    assert_eq!(large.change, None);
     assert_eq!(report.budget.demands[0].observed_bytes, Some(3 << 20));
 
     let fresh = running(0);
@@ -263,4 +274,67 @@ fn a_folder_of_a_thousand_includes_ends() {
     }
     let report = audit(&Root::new(folder.path()).unwrap(), &Observed::default());
     assert!(report.notes.iter().any(|note| note.text.contains("1000 files")));
+}
+
+#[test]
+fn a_script_that_raised_its_limit_is_found() {
+    let proc = running(0);
+    let mut files: Vec<(&str, &str)> =
+        proc.iter().map(|(path, text)| (*path, text.as_str())).collect();
+    files.push(("etc/php/8.2/fpm/pool.d/www.conf", STOCK));
+    let worker = |tgid, limit_bytes| observed::Worker {
+        tgid,
+        master_tgid: 7,
+        pool: "www".to_owned(),
+        limit_bytes,
+    };
+    let workers = vec![worker(8, Some(128 << 20)), worker(9, Some(2 * GIB))];
+    let observed = Observed { workers, ..Observed::default() };
+    let report = report(16 * GIB, &files, &observed);
+    let finding = find(&report, "php_limit_raised_by_script");
+    assert_eq!(finding.severity, Severity::Info);
+    assert!(finding.summary.starts_with("worker 9 of pool www runs with a memory_limit of 2 GiB"));
+    assert!(!has(&report, "php_limit_not_in_force"));
+}
+
+#[test]
+fn images_keep_their_files_elsewhere() {
+    let files = [
+        ("usr/local/etc/php-fpm.conf", "[global]\ninclude=etc/php-fpm.d/*.conf\n"),
+        ("usr/local/etc/php-fpm.d/www.conf", STOCK),
+        (
+            "usr/local/etc/php-fpm.d/zz-docker.conf",
+            "[global]\ndaemonize = no\n[www]\nlisten = 9000\npm.max_requests = ${N}\n",
+        ),
+        ("usr/local/etc/php/conf.d/memory.ini", "memory_limit = ${PHP_MEMORY}\n"),
+        ("usr/local/sbin/php-fpm", ""),
+        ("usr/sbin/other", ""),
+    ];
+    let report = report(16 * GIB, &files, &Observed::default());
+    let budget = &report.budget.demands[0];
+    assert_eq!((budget.name.as_str(), budget.worst_bytes), ("www", Some(640 << 20)));
+    let said = |text: &str| report.notes.iter().any(|note| note.text.contains(text));
+    assert!(said("${PHP_MEMORY} comes from the environment"), "{:?}", report.notes);
+    assert!(report.worst() <= Some(Severity::Info), "{:#?}", report.findings);
+}
+
+#[test]
+fn what_is_no_file_is_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let fpm = folder.path().join("etc/php/8.2/fpm");
+    fs::create_dir_all(fpm.join("pool.d/folder.conf")).unwrap();
+    fs::create_dir_all(fpm.join("php.ini")).unwrap();
+    fs::write(fpm.join("php-fpm.conf"), MAIN).unwrap();
+    fs::write(fpm.join("pool.d/www.conf"), STOCK).unwrap();
+    fs::File::create(fpm.join("pool.d/huge.conf")).unwrap().set_len(100 << 20).unwrap();
+    let audited = audit(&Root::new(folder.path()).unwrap(), &Observed::default());
+    let said = |text: &str| audited.notes.iter().any(|note| note.text.contains(text));
+    assert!(said("php.ini is no regular file") && said("huge.conf is larger than"));
+    assert!(!has(&audited, "php_configuration_refused"), "{:#?}", audited.findings);
+
+    fs::remove_file(fpm.join("php-fpm.conf")).unwrap();
+    fs::create_dir(fpm.join("php-fpm.conf")).unwrap();
+    let audited = audit(&Root::new(folder.path()).unwrap(), &Observed::default());
+    let refused = find(&audited, "php_configuration_refused");
+    assert!(refused.summary.contains("cannot be read"), "{}", refused.summary);
 }

@@ -1,8 +1,5 @@
 //! Workers and memory_limit of each pool.
 
-use std::ffi::OsStr;
-use std::path::Path;
-
 use super::emit::Section;
 use super::{MIB, Plan};
 use crate::php::{Fit, Pool, Site, php_size, typical_bytes};
@@ -14,11 +11,6 @@ use crate::{Context, Observed};
 const WORKABLE_BYTES: u64 = 128 * MIB;
 /// No script needs more; one that does is to be written otherwise, or run on the command line.
 const MOST_BYTES: u64 = 1024 * MIB;
-/// Read last: of a directive the last line counts …
-const LAST: &str = "zz-rampage.conf";
-/// … and first: of php_admin_value the first one does.
-const FIRST: &str = "00-rampage.conf";
-
 /// What a pool should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
@@ -84,32 +76,20 @@ impl Plan {
         if !is_fewer && !is_less {
             return;
         }
-        let names =
-            || site.files.iter().filter(|file| file.parent() == site.pool_folder.as_deref());
-        let is_between = |file: &Path| {
-            let name = file.file_name().unwrap_or_default();
-            let is_ours = name == FIRST || name == LAST;
-            is_ours || (name > OsStr::new(FIRST) && name < OsStr::new(LAST))
-        };
-        let (first, last) = match &site.pool_folder {
-            Some(folder) if names().all(|file| is_between(file)) => {
-                (folder.join(FIRST), folder.join(LAST))
-            }
-            _ => {
-                self.remarks.push(format!(
-                    "pool {}: {} reads no folder in which a file could come first and another last; set pm.max_children = {} and \
-                     php_admin_value[memory_limit] = {} in its section",
-                    pool.name,
-                    site.conf.display(),
-                    share.workers,
-                    php_size(share.limit_bytes)
-                ));
-                return;
-            }
+        let Some(drop_in) = site.drop_in() else {
+            self.remarks.push(format!(
+                "pool {}: {} reads no folder of pools; set pm.max_children = {} and \
+                 php_admin_value[memory_limit] = {} in its section",
+                pool.name,
+                site.conf.display(),
+                share.workers,
+                php_size(share.limit_bytes)
+            ));
+            return;
         };
         let section = Section::named(&pool.name);
         if is_fewer {
-            let file = last;
+            let file = drop_in.last;
             let workers = share.workers;
             self.files.line(file.clone(), section.clone(), &format!("pm.max_children = {workers}"));
             // php-fpm refuses a dynamic pool that may keep more idle workers than it may have.
@@ -128,9 +108,9 @@ impl Plan {
         if is_less {
             let to = php_size(share.limit_bytes);
             let line = format!("php_admin_value[memory_limit] = {to}");
-            self.files.line(first.clone(), section, &line);
+            self.files.line(drop_in.first.clone(), section, &line);
             let from = pool.limit_bytes().map_or_else(|| "-1".to_owned(), php_size);
-            self.propose(&pool.name, "memory_limit", Some(from), to, first);
+            self.propose(&pool.name, "memory_limit", Some(from), to, drop_in.first);
         }
     }
 
@@ -152,6 +132,11 @@ impl Plan {
         };
         let file = unit.drop_in_folder().join(crate::units::DROP_IN);
         let to = format!("{}M", bytes.div_ceil(MIB));
+        // Of an administrator's own drop-in that is read later the line would count more.
+        if let Some(at) = unit.settings.memory_max.at.as_ref().filter(|at| *at.file > *file) {
+            self.remarks.push(format!("{}: set MemoryMax={to} at {at}", unit.name));
+            return;
+        }
         self.files.line(file.clone(), Section::named("Service"), &format!("MemoryMax={to}"));
         let from = unit.memory_max_bytes.map(|max| format!("{}M", max / MIB));
         let name = unit.name.clone();

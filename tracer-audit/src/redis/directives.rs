@@ -1,5 +1,6 @@
 //! Every directive of redis.conf of Redis 7.0, what values it takes, and how it keeps them (src/config.c).
 
+use std::collections::HashMap;
 use std::sync::LazyLock;
 
 /// `name[,alias] kind default [low high] [unsigned]`, a directive a line.
@@ -105,12 +106,15 @@ pub fn all() -> &'static [Directive] {
     &DIRECTIVES
 }
 
+/// By name and alias.
+static INDEX: LazyLock<HashMap<&'static str, &'static Directive>> = LazyLock::new(|| {
+    let names = DIRECTIVES.iter().flat_map(|one| [(one.name, one), (one.alias, one)]);
+    names.filter(|(name, _)| !name.is_empty()).collect()
+});
+
 /// The directive of this name or alias, in any case.
 pub fn find(name: &str) -> Option<&'static Directive> {
-    let is = |own: &str| own.eq_ignore_ascii_case(name);
-    DIRECTIVES
-        .iter()
-        .find(|directive| is(directive.name) || (is(directive.alias) && !name.is_empty()))
+    INDEX.get(name.to_ascii_lowercase().as_str()).copied()
 }
 
 impl Kind {

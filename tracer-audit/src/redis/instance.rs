@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::config::Config;
+use crate::dpkg;
 use crate::origin::{Notes, Origin};
 use crate::processes::{self, Process};
 use crate::root::Root;
@@ -20,9 +21,8 @@ const FILES: [&str; 5] = [
 ];
 
 /// Programs of a redis.
-const PROGRAMS: [&str; 6] = [
+const PROGRAMS: [&str; 5] = [
     "/usr/bin/redis-server",
-    "/usr/bin/redis-check-rdb",
     "/usr/local/bin/redis-server",
     "/usr/sbin/redis-server",
     "/usr/bin/valkey-server",
@@ -65,7 +65,7 @@ impl Instance {
         let last = last.and_then(|file| file.file_name()?.to_str()).unwrap_or_default();
         let set = self.config.values.get(directive).and_then(|set| set.at.as_ref());
         let behind = set.is_some_and(|at| at.file == include.at.file && at.line > include.at.line);
-        let name = if last < "zz-rampage.conf" {
+        let name = if last <= "zz-rampage.conf" {
             "zz-rampage.conf".to_owned()
         } else {
             format!("zz{last}")
@@ -81,7 +81,7 @@ impl Instance {
 
 /// Looks for them; also the processes of those that run in a container, whose files are not looked at.
 pub fn find(root: &Root, running: &[Process], notes: &mut Notes) -> (Vec<Instance>, Vec<Process>) {
-    let known = is_listed(root);
+    let known = is_listed(root, notes);
     let (contained, own): (Vec<&Process>, Vec<&Process>) = running
         .iter()
         .filter(|process| is_server(process))
@@ -188,23 +188,11 @@ fn is_server(process: &Process) -> bool {
 }
 
 /// Whether redis is 7.0, whose directives are all known.
-fn is_listed(root: &Root) -> bool {
-    let status = root.text(Path::new("/var/lib/dpkg/status")).unwrap_or_default();
-    let (mut name, mut installed) = ("", false);
-    for line in status.lines() {
-        if let Some(package) = line.strip_prefix("Package: ") {
-            (name, installed) = (package.trim(), false);
-        } else if let Some(state) = line.strip_prefix("Status: ") {
-            installed = state.ends_with(" ok installed");
-        } else if let Some(version) = line.strip_prefix("Version: ")
-            && installed
-            && matches!(name, "redis-server" | "redis-tools")
-        {
-            let version = version.split_once(':').map_or(version, |(_, version)| version);
-            return version.starts_with("7.0.");
-        }
-    }
-    false
+fn is_listed(root: &Root, notes: &mut Notes) -> bool {
+    let list = dpkg::list(root, notes);
+    let redis = |name: &str| matches!(name, "redis-server" | "redis-tools");
+    let found = dpkg::installed(&list).find(|(name, _)| redis(name));
+    found.is_some_and(|(_, version)| version.starts_with("7.0."))
 }
 
 #[cfg(test)]

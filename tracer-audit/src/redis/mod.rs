@@ -3,8 +3,11 @@
 
 pub mod config;
 pub mod directives;
+#[cfg(test)]
+mod fuzz;
 pub mod instance;
 pub mod line;
+mod reader;
 pub mod rules;
 
 use std::path::Path;

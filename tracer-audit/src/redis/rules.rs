@@ -127,7 +127,9 @@ fn unbounded(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
          ones.",
     );
     if memory > 0 {
-        finding.change = Some(change(instance, fitting_maxmemory(instance, budget)));
+        // Room for as much again as there is, and no more than a share of a host that has other work.
+        let limit = held.saturating_mul(2).max(memory / 16).next_multiple_of(64 * MIB);
+        finding.change = Some(change(instance, limit.min(fitting_maxmemory(instance, budget))));
     }
     finding.figures = [("held_bytes", held)].into();
     Some(finding)
@@ -139,7 +141,8 @@ fn too_large(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
     let needs = limit.saturating_add(BASE_BYTES);
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
     let room = budget.room_for_bytes(Subject::Redis);
-    if budget.total_bytes == 0 || needs <= room {
+    // A small one is not what takes the memory, however much the others reserve.
+    if budget.total_bytes == 0 || needs <= room || needs <= memory / 4 {
         return None;
     }
     let severity = if needs > memory { Severity::Critical } else { Severity::Warning };
@@ -268,10 +271,13 @@ fn buffers(instance: &Instance) -> Vec<Finding> {
                 "A client that is slow or hangs makes it grow; the default cuts such clients off.",
             );
             finding.at = set.at.clone();
-            finding.change = set.at.clone().map(|at| {
+            finding.change = set.at.clone().and_then(|at| {
                 let limit = if *class == "replica" { "256mb 64mb 60" } else { "32mb 8mb 60" };
-                let line = format!("client-output-buffer-limit {class} ");
-                Change::replace(at, format!("{line}0 0 0"), line + limit)
+                // A line may set several classes.
+                let from = instance.config.lines.get(*class)?;
+                let alone = from.split_whitespace().count() == 5;
+                let line = format!("client-output-buffer-limit {class} {limit}");
+                alone.then(|| Change::replace(at, from, line))
             });
             finding
         })
@@ -309,15 +315,10 @@ fn snapshots(instance: &Instance) -> Vec<Origin> {
 /// The line with which `instance` has `bytes` as its maxmemory.
 fn change(instance: &Instance, bytes: u64) -> Change {
     let line = format!("maxmemory {}mb", bytes / MIB);
-    match instance.config.values.get("maxmemory") {
-        Some(set) if set.at.is_some() => {
-            let at =
-                set.at.clone().unwrap_or_else(|| Origin::whole(Path::new("/etc/redis/redis.conf")));
-            Change::replace(at, format!("maxmemory {}", set.value), line)
-        }
-        _ => {
-            let file = instance.file.clone().unwrap_or_else(|| "/etc/redis/redis.conf".into());
-            Change::add(file, None, line)
-        }
+    let config = &instance.config;
+    if let (Some(at), Some(from)) = (config.maxmemory().at, config.lines.get("maxmemory")) {
+        return Change::replace(at, from, line);
     }
+    let file = instance.file.clone().unwrap_or_else(|| "/etc/redis/redis.conf".into());
+    Change::add(file, None, line)
 }

@@ -3,11 +3,15 @@
 
 pub mod cgroups;
 pub mod containers;
+pub mod cron;
+pub mod earlyoom;
 pub mod killers;
 pub mod others;
 pub mod pressure;
 mod rules;
 pub mod sysctl;
+#[cfg(test)]
+mod tests;
 mod victim;
 
 use std::collections::BTreeMap;
@@ -40,6 +44,8 @@ pub struct Facts {
     pub killers: Killers,
     /// The tightest limit around each PHP-FPM master, by its tgid.
     pub masters: Vec<containers::Master>,
+    /// Cron jobs that watch the memory.
+    pub watches: Vec<cron::Watch>,
 }
 
 /// Reads them.
@@ -58,6 +64,7 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
         committed_bytes: bytes("Committed_AS"),
         killers: killers::read(root, processes, notes),
         masters: containers::read(root, processes),
+        watches: cron::read(root, notes),
     }
 }
 
@@ -71,5 +78,6 @@ pub fn judge(context: &Context<'_>) -> Vec<Finding> {
     let mut found = rules::judge(context);
     found.extend(victim::judge(context));
     found.extend(containers::judge(context));
+    found.extend(cron::judge(context));
     found
 }

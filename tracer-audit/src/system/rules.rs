@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::killers::EarlyOom;
+use super::earlyoom::EarlyOom;
 use super::others::{Kind, kind};
 use super::{THP, pressure, sysctl};
 use crate::Context;
@@ -299,11 +299,18 @@ fn earlyoom(context: &Context<'_>, killer: &EarlyOom) -> Finding {
     let worker = worker.map_or(WORKER, |process| process.comm.as_str());
     let preferred: Vec<&str> = DATABASES.into_iter().filter(|name| killer.prefers(name)).collect();
     let spares_php = killer.avoids(worker) && !DATABASES.iter().any(|name| killer.avoids(name));
-    let when = format!(
-        "below {} % of memory and {} % of swap",
-        killer.memory_percent, killer.swap_percent
-    );
-    let (severity, summary) = if killer.dry_run {
+    let machine = &context.facts.machine;
+    let memory = killer.memory_percent(machine.total_bytes);
+    let swap = killer.swap_percent(machine.swap_total_bytes);
+    // Without swap only memory counts.
+    let when = match machine.swap_total_bytes {
+        0 => format!("below {memory:.3} % of memory"),
+        _ => format!("below {memory:.3} % of memory and {swap:.3} % of swap"),
+    };
+    let when = when.replace(".000 %", " %");
+    let (severity, summary) = if killer.refused {
+        (Severity::Warning, "earlyoom does not start: it refuses its options".to_owned())
+    } else if killer.dry_run {
         (Severity::Info, format!("earlyoom only tells what it would end {when} (--dryrun)"))
     } else if !preferred.is_empty() {
         let names = preferred.join(", ");
@@ -330,9 +337,7 @@ fn earlyoom(context: &Context<'_>, killer: &EarlyOom) -> Finding {
         && let (Some(at), Some(from)) = (&killer.at, &killer.line)
     {
         let to = format!(
-            "EARLYOOM_ARGS=\"-m {} -s {} --prefer '^php-fpm' --avoid '^({})$'\"",
-            killer.memory_percent,
-            killer.swap_percent,
+            "EARLYOOM_ARGS=\"-r 3600 --prefer '^php-fpm' --avoid '^({})$'\"",
             DATABASES.join("|")
         );
         finding.change = Some(Change::replace(at.clone(), from.clone(), to));

@@ -1,6 +1,8 @@
 //! systemd's units of PHP-FPM, databases and web servers: what bounds them, what starts them again, and what
 //! takes them down. A unit that is neither started at boot nor running is read, but not judged.
 
+#[cfg(test)]
+mod fuzz;
 pub mod lines;
 pub mod load;
 mod rules;
@@ -22,6 +24,9 @@ use settings::{Defaults, Settings};
 
 /// The page of every architecture that Debian has servers for; systemd rounds a share of the memory to it.
 const PAGE_BYTES: u64 = 4096;
+
+/// Most units that are read: a host with more pools than this has them in other ways.
+const MAX_UNITS: usize = 500;
 
 /// The file that a proposal is written to, below a unit's folder of drop-ins.
 pub const DROP_IN: &str = "50-rampage.conf";
@@ -161,7 +166,11 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
     let defaults = load::defaults(root, notes);
     let total_bytes = Machine::read(root, &mut Notes::default()).total_bytes;
     let mut units: Vec<Unit> = Vec::new();
-    for name in known(&names, processes) {
+    let known = known(&names, processes);
+    if known.len() > MAX_UNITS {
+        notes.say(format!("there are {} units of services: {MAX_UNITS} are read", known.len()));
+    }
+    for name in known.into_iter().take(MAX_UNITS) {
         let Some(loaded) = load::unit(root, &names, &defaults, &name, notes) else {
             continue;
         };
@@ -203,11 +212,16 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
         });
     }
     units.sort_by(|a, b| a.name.cmp(&b.name));
-    let managed = !root.is_host() || root.exists(Path::new("/run/systemd/system"));
+    let managed = is_managed(root);
     if !managed && units.iter().any(Unit::is_used) {
         notes.say("systemd does not run here: its units are not judged");
     }
     Facts { units, managed, cgroup_v1: cgroups::is_v1(root), defaults }
+}
+
+/// Whether systemd starts what its files say. Of a file system that does not run, that is taken for granted.
+pub fn is_managed(root: &Root) -> bool {
+    !root.is_host() || root.exists(Path::new("/run/systemd/system"))
 }
 
 /// What each of them takes at worst: nothing of its own, the services say it.
@@ -235,18 +249,30 @@ fn known(names: &Names, processes: &[Process]) -> Vec<String> {
     known
 }
 
+/// Whether it runs in the unit's cgroup. What a container of the same name inside runs is not the host's: on
+/// the way to a unit there are slices only.
 fn is_of(process: &Process, unit: &str) -> bool {
-    process.cgroup.split('/').any(|part| part == unit)
+    let mut parts = process.cgroup.split('/').filter(|part| !part.is_empty());
+    parts.find(|part| !part.ends_with(".slice")) == Some(unit)
 }
 
 /// The cgroup of its processes, or where systemd would put it.
 fn cgroup_of(own: &[&Process], unit: &str) -> String {
-    if let Some(process) = own.first()
-        && let Some(at) = process.cgroup.find(unit)
-    {
-        return process.cgroup[..at + unit.len()].to_owned();
+    let running = own.first().map(|process| {
+        let parts = process.cgroup.split('/').filter(|part| !part.is_empty());
+        let slices: Vec<&str> = parts.take_while(|part| part.ends_with(".slice")).collect();
+        slices.join("/")
+    });
+    let slices = running.unwrap_or_else(|| slice_path(&default_slice(unit)));
+    format!("/{slices}/{unit}")
+}
+
+/// The slice of a unit.
+pub fn slice_of(unit: &str, settings: &Settings) -> String {
+    match &settings.slice {
+        Some(slice) => specifiers(&slice.value, unit),
+        None => default_slice(unit),
     }
-    format!("/{}/{unit}", slice_path(&default_slice(unit)))
 }
 
 /// Where a unit is put that says nothing: instances share a slice.
@@ -259,9 +285,12 @@ fn default_slice(unit: &str) -> String {
     }
 }
 
-/// `a-b.slice` is inside `a.slice`.
+/// `a-b.slice` is inside `a.slice`; the one at the root, `-.slice`, is around all and has no limit.
 fn slices(slice: &str) -> Vec<String> {
     let stem = slice.strip_suffix(".slice").unwrap_or(slice);
+    if stem == "-" {
+        return Vec::new();
+    }
     let ends = stem.match_indices('-').map(|(at, _)| at).chain([stem.len()]);
     ends.map(|end| format!("{}.slice", &stem[..end])).collect()
 }
@@ -280,11 +309,7 @@ fn slice_max(
     total_bytes: u64,
     notes: &mut Notes,
 ) -> Option<(String, u64)> {
-    let slice = match &settings.slice {
-        Some(slice) => specifiers(&slice.value, unit),
-        None => default_slice(unit),
-    };
-    let around = slices(&slice);
+    let around = slices(&slice_of(unit, settings));
     // A name may have any number of dashes; systemd goes no deeper either.
     let limits = around.iter().take(16).filter_map(|slice| {
         let loaded = load::unit(root, names, defaults, slice, notes)?;
@@ -342,8 +367,69 @@ mod tests {
     #[test]
     fn slices_are_nested_by_their_dashes() {
         assert_eq!(slices("a-b-c.slice"), ["a.slice", "a-b.slice", "a-b-c.slice"]);
+        assert_eq!(slices("-.slice"), [""; 0]);
         assert_eq!(slice_path(&default_slice("nginx.service")), "system.slice");
         assert_eq!(default_slice("redis-server@a.service"), "system-redis\\x2dserver.slice");
         assert_eq!(specifiers("web-%i%%-%p-%j.slice%", "a-b@c.service"), "web-c%-a-b-b.slice%");
+    }
+
+    #[test]
+    fn instances_are_units_of_their_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        put("usr/lib/systemd/system/redis-server@.service", "[Service]\nSlice=%p-%i.slice\n");
+        put("usr/lib/systemd/system/redis-server@.service.d/a.conf", "[Service]\nMemoryMax=50%\n");
+        put("etc/systemd/system/redis-server@one.service.d/b.conf", "[Service]\nMemoryHigh=1G\n");
+        put("etc/systemd/system/multi-user.target.wants/redis-server@one.service", "");
+        put("etc/systemd/system/redis-server.slice", "[Slice]\nMemoryMax=2G\n");
+        put("etc/systemd/system/redis.slice", "[Slice]\nMemoryMax=3G\n");
+        put("proc/meminfo", "MemTotal: 8388608 kB\n");
+        put("sys/fs/cgroup/redis.slice/x.slice/redis-server@two.service/memory.max", "8192\n");
+        let process = |tgid, cgroup: &str| Process {
+            tgid,
+            cgroup: cgroup.to_owned(),
+            oom_score_adj: 7,
+            ..Process::default()
+        };
+        let processes = [
+            process(7, "/redis.slice/x.slice/redis-server@two.service/below"),
+            process(8, "/machine.slice/a.scope/system.slice/redis-server@two.service"),
+        ];
+        let root = Root::new(folder.path()).unwrap();
+        let mut notes = Notes::default();
+        let facts = read(&root, &processes, &mut notes);
+        assert_eq!(notes.finish(), []);
+        let [one, two] = &facts.units[..] else { panic!("{facts:?}") };
+        assert_eq!((one.name.as_str(), one.enabled), ("redis-server@one.service", true));
+        assert_eq!((one.memory_max_bytes, one.memory_high_bytes), (Some(4 << 30), Some(1 << 30)));
+        assert_eq!(one.slice_max, Some(("redis-server.slice".to_owned(), 2 << 30)));
+        let folder = "/etc/systemd/system/redis-server@one.service.d";
+        assert_eq!(one.drop_in_folder(), Path::new(folder));
+        assert_eq!((one.in_force_bytes, one.running_oom_score_adj), (None, None));
+        assert_eq!((two.tgids.as_slice(), two.enabled, two.is_used()), (&[7][..], false, true));
+        assert_eq!((two.in_force_bytes, two.oom_score_adj()), (Some(Some(8192)), 7));
+        assert_eq!(two.memory_high_bytes, None);
+    }
+
+    #[test]
+    fn thousands_of_files_are_bounded() {
+        let folder = tempfile::tempdir().unwrap();
+        let units = folder.path().join("etc/systemd/system");
+        let drop_ins = units.join("php8.0000-fpm.service.d");
+        std::fs::create_dir_all(&drop_ins).unwrap();
+        for number in 0..=MAX_UNITS {
+            let name = format!("php8.{number:04}-fpm.service");
+            std::fs::write(units.join(name), "[Service]\n").unwrap();
+            std::fs::write(drop_ins.join(format!("{number:04}.conf")), "[Service]\n").unwrap();
+        }
+        let mut notes = Notes::default();
+        let facts = read(&Root::new(folder.path()).unwrap(), &[], &mut notes);
+        assert_eq!(facts.units.len(), MAX_UNITS);
+        assert_eq!(facts.units[0].drop_ins.len(), 50);
+        assert_eq!(notes.finish().len(), 1);
     }
 }

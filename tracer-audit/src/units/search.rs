@@ -27,6 +27,12 @@ pub const UNIT_PATHS: [&str; 13] = [
 /// How often a link from alias to alias is followed.
 const FOLLOW_MAX: usize = 8;
 
+/// Most drop-ins and links that are kept of all units together; a host has some hundreds.
+const MAX_PATHS: usize = 20_000;
+
+/// Most other names of a unit, and most drop-ins of one.
+const MAX_OF_UNIT: usize = 50;
+
 /// The types of unit that are looked for.
 const TYPES: [&str; 2] = ["service", "slice"];
 
@@ -51,6 +57,8 @@ pub struct Names {
     folders: BTreeMap<PathBuf, Vec<PathBuf>>,
     /// Links in folders of wanted and required units: what is started at boot.
     wanted: Vec<String>,
+    /// Drop-ins and links so far.
+    paths: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -63,8 +71,13 @@ impl Names {
     /// Reads the folders of the search path.
     pub fn read(root: &Root, notes: &mut Notes) -> Self {
         let mut names = Self::default();
+        // One folder under two names goes by the longer one.
+        let merged = root.link(Path::new("/lib")).is_ok();
         for folder in UNIT_PATHS {
             let folder = Path::new(folder);
+            if merged && folder.starts_with("/lib") {
+                continue;
+            }
             match root.list(folder) {
                 Ok(paths) => {
                     paths.into_iter().for_each(|path| names.take(root, folder, path, notes))
@@ -93,13 +106,19 @@ impl Names {
         };
         if name.ends_with(".d") {
             match root.list(&path) {
-                Ok(files) => drop(self.folders.insert(path, files)),
+                Ok(files) if self.has_room(files.len(), notes) => {
+                    self.folders.insert(path, files);
+                }
+                Ok(_) => {}
                 Err(error) => notes.unread(&error),
             }
             return;
         }
         if name.ends_with(".wants") || name.ends_with(".requires") {
             let links = root.list(&path).unwrap_or_default();
+            if !self.has_room(links.len(), notes) {
+                return;
+            }
             let links =
                 links.iter().filter_map(|link| Some(link.file_name()?.to_str()?.to_owned()));
             self.wanted.extend(links);
@@ -129,6 +148,17 @@ impl Names {
         self.map.insert(name, target);
     }
 
+    fn has_room(&mut self, count: usize, notes: &mut Notes) -> bool {
+        self.paths = self.paths.saturating_add(count);
+        let room = self.paths <= MAX_PATHS;
+        if !room {
+            notes.say(format!(
+                "there are more than {MAX_PATHS} drop-ins of units: the rest is not read"
+            ));
+        }
+        room
+    }
+
     /// The files of the unit `name`; None where there is no such unit.
     pub fn files(&self, root: &Root, name: &str) -> Option<Files> {
         let path = self.resolve(name).or_else(|| self.resolve(&template_of(name)?))?.to_path_buf();
@@ -154,6 +184,7 @@ impl Names {
             .collect();
         aliases.sort();
         aliases.dedup();
+        aliases.truncate(MAX_OF_UNIT);
         let drop_ins = self.drop_ins(&main, &aliases);
         let fragment = (!is_masked(root, &path)).then_some(path);
         Some(Files { name: main, aliases, fragment, drop_ins })
@@ -196,7 +227,7 @@ impl Names {
                 }
             }
         }
-        by_name.into_values().collect()
+        by_name.into_values().take(MAX_OF_UNIT).collect()
     }
 
     /// `a-b@i.service.d`, then that of its template, then `a-@i.service.d` and so on.

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use super::lines::{Assignment, Parsed};
+use super::search::is_unit_name;
 use super::values::{self, Limit};
 use crate::origin::{Origin, Set};
 
@@ -233,14 +234,11 @@ impl Settings {
             "ManagedOOMMemoryPressure" => {
                 put(&mut self.managed_oom_pressure, managed_oom(text), at)
             }
-            "Slice" if text.is_empty() => {
-                self.slice = None;
-                true
-            }
-            "Slice" => {
+            "Slice" if is_slice(&super::specifiers(text, "x@x.service")) => {
                 self.slice = Some(Set::at(text.to_owned(), at));
                 true
             }
+            "Slice" => false,
             // A list of controllers is a yes.
             "Delegate" => {
                 self.delegate = values::boolean(text).unwrap_or(true);
@@ -326,6 +324,11 @@ fn managed_oom(text: &str) -> Option<ManagedOom> {
         "kill" => ManagedOom::Kill,
         _ => return None,
     })
+}
+
+/// Whether systemd takes it for the name of a slice; that it cannot load each of them, it finds out later.
+fn is_slice(name: &str) -> bool {
+    is_unit_name(name) && name.ends_with(".slice") && !name.contains('@')
 }
 
 /// Whether it is a file of the manager's defaults, not the unit's own.

@@ -1,27 +1,58 @@
-//! TODO-HEAD
+//! nginx and Apache: how many requests they admit, against what PHP can take; and mod_php, which makes each
+//! worker of Apache a worker of PHP.
+
+pub mod apache;
+#[cfg(test)]
+mod fuzz;
+pub mod nginx;
+mod rules;
+pub mod socket;
+#[cfg(test)]
+mod tests;
 
 use crate::Context;
 use crate::budget::Demand;
-use crate::origin::Notes;
+use crate::origin::{Notes, Origin};
 use crate::processes::Process;
 use crate::report::Finding;
 use crate::root::Root;
+use apache::Apache;
+use nginx::Nginx;
 
 /// What the files and processes say.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {}
+pub struct Facts {
+    /// Apache, if it is installed.
+    pub apache: Option<Apache>,
+    /// nginx, if it is installed.
+    pub nginx: Option<Nginx>,
+}
 
-/// Reads them.
-pub fn read(_root: &Root, _processes: &[Process], _notes: &mut Notes) -> Facts {
-    Facts::default()
+/// Reads them. One that is installed but does not run, where anything runs, is only said.
+pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
+    let apache = apache::read(root, processes, notes).filter(|apache| {
+        let idle = apache.running.is_empty() && !processes.is_empty();
+        if idle {
+            notes.at(Origin::whole(apache.conf.clone()), "Apache does not run: it is not counted");
+        }
+        !idle
+    });
+    let nginx = nginx::read(root, processes, notes).filter(|nginx| {
+        let idle = nginx.running.is_empty() && !processes.is_empty();
+        if idle {
+            notes.at(Origin::whole(nginx.conf.clone()), "nginx does not run: it is not counted");
+        }
+        !idle
+    });
+    Facts { apache, nginx }
 }
 
 /// What each of them takes at worst.
-pub fn demands(_context: &Context<'_>) -> Vec<Demand> {
-    Vec::new()
+pub fn demands(context: &Context<'_>) -> Vec<Demand> {
+    rules::demands(context)
 }
 
 /// What is wrong.
-pub fn judge(_context: &Context<'_>) -> Vec<Finding> {
-    Vec::new()
+pub fn judge(context: &Context<'_>) -> Vec<Finding> {
+    rules::judge(context)
 }

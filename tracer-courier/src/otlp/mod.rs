@@ -40,14 +40,14 @@ impl Deliver for Logs {
 }
 
 /// Exports the metrics each interval, for ever. An export that fails is not repeated: the next one says
-/// the same sums. Failures are counted in `queue` as attempts, and what is rejected as lost.
+/// the same sums. What became of exports is counted in `exports`, apart from the alerts.
 pub async fn export(
     settings: Otlp,
     mut collector: Collector,
     about: Arc<About>,
     start_wall_ns: i64,
     questions: Arc<Questions>,
-    queue: Arc<Queue>,
+    exports: Arc<Queue>,
 ) {
     let every = settings.metrics_interval.get();
     if every.is_zero() {
@@ -68,15 +68,18 @@ pub async fn export(
         };
         let why = match outcome {
             Outcome::Delivered => {
-                failing = false;
+                exports.count(|counts| counts.delivered += 1);
+                if std::mem::take(&mut failing) {
+                    say(format_args!("otlp:{} takes metrics again", settings.name));
+                }
                 continue;
             }
             Outcome::Again { why, .. } => {
-                queue.count(|counts| counts.retried += 1);
+                exports.count(|counts| counts.retried += 1);
                 why
             }
             Outcome::Refused { why } => {
-                queue.count(|counts| counts.lost += 1);
+                exports.count(|counts| counts.lost += 1);
                 why
             }
         };

@@ -195,8 +195,9 @@ fn refusal(status: &Status) -> Outcome {
         Code::ResourceExhausted if !status.details().is_empty() => {
             Outcome::Again { after: None, why }
         }
-        // No gRPC at the other end for now, such as a proxy before a collector that is down.
-        Code::Unknown if status.message().contains("transport error") => {
+        // An error on the way, which no peer has said: a connection that broke, or no gRPC at the other end
+        // for now, such as a proxy before a collector that is down.
+        Code::Unknown | Code::Internal if std::error::Error::source(status).is_some() => {
             Outcome::Again { after: None, why }
         }
         _ => Outcome::Refused { why },
@@ -243,5 +244,8 @@ mod tests {
         assert!(!again(Status::resource_exhausted("")));
         assert!(!again(Status::unauthenticated("")));
         assert!(!again(Status::invalid_argument("")));
+        // What the peer says is no error on the way, however it words it.
+        assert!(!again(Status::unknown("transport error")));
+        assert!(!again(Status::internal("h2 protocol error")));
     }
 }

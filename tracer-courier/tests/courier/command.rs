@@ -71,9 +71,11 @@ fn a_command_that_fails_or_hangs_is_ended_and_counted() {
     let hangs = command("hangs", &[hangs.to_str().unwrap(), pids.to_str().unwrap()]);
     let fails = command("fails", &[fails.to_str().unwrap()]);
     let leaves = command("leaves", &[leaves.to_str().unwrap()]);
+    let talks = script(folder.path(), "talks", "yes | head -c 200000 >&2; exit 0");
+    let talks = command("talks", &[talks.to_str().unwrap()]);
     let missing = command("missing", &["/nonexistent/pager"]);
     let relative = command("relative", &["pager"]);
-    let all = vec![hangs, fails, leaves, missing, relative];
+    let all = vec![hangs, fails, leaves, talks, missing, relative];
     let mut tracer = Tracer::start(Alerts { command: all, ..nobody() });
     tracer.tell(1..=2);
     for name in ["fails", "missing", "relative", "hangs"] {
@@ -81,6 +83,7 @@ fn a_command_that_fails_or_hangs_is_ended_and_counted() {
         assert_eq!((delivery.delivered, delivery.retried), (0, 0), "{name}");
     }
     tracer.wait("command:leaves", |now| now.delivered == 2);
+    tracer.wait("command:talks", |now| now.delivered == 2);
     assert_eq!(tracer.problems.len(), 2, "{:?}", tracer.problems);
     let pids = fs::read_to_string(&pids).unwrap();
     assert_eq!(pids.lines().count(), 4);

@@ -1,17 +1,20 @@
-//! A collector of OpenTelemetry, on tonic and over HTTP.
+//! A collector of OpenTelemetry, over gRPC and over HTTP. The one of gRPC is made of hyper alone: tonic's server
+//! would change how its client, in the courier, tells errors.
 
+use std::convert::Infallible;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
-use opentelemetry_proto::tonic::collector::logs::v1::logs_service_server::{
-    LogsService, LogsServiceServer,
-};
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::body::{Body, Incoming};
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use opentelemetry_proto::tonic::collector::logs::v1::{
     ExportLogsPartialSuccess, ExportLogsServiceRequest, ExportLogsServiceResponse,
-};
-use opentelemetry_proto::tonic::collector::metrics::v1::metrics_service_server::{
-    MetricsService, MetricsServiceServer,
 };
 use opentelemetry_proto::tonic::collector::metrics::v1::{
     ExportMetricsServiceRequest, ExportMetricsServiceResponse,
@@ -23,11 +26,12 @@ use prost::Message;
 use rampage::metrics::{Family, Kind, Sample, Snapshot};
 use rampage::outbox::protocol::{Order, Report};
 use rampage::settings::{Alerts, Otlp, OtlpProtocol, Span};
-use tokio::sync::oneshot;
-use tonic::{Request, Response, Status};
+use tokio::sync::{Notify, oneshot};
 
 use crate::tracer::{Tracer, nobody, until};
 use crate::web::{Act, Web};
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 
 #[derive(Default)]
 struct Seen {
@@ -37,45 +41,12 @@ struct Seen {
     metrics: Vec<ExportMetricsServiceRequest>,
 }
 
-/// Answers UNAVAILABLE to the first `refuse` requests, and rejects the record 13.
-#[derive(Clone)]
-struct Collector {
-    seen: Arc<Mutex<Seen>>,
+/// Hangs up on the first `hang_up` log records that it has read, answers UNAVAILABLE to the next `refuse`,
+/// and rejects the record 13.
+#[derive(Clone, Copy, Default)]
+struct Mood {
+    hang_up: usize,
     refuse: usize,
-}
-
-#[tonic::async_trait]
-impl LogsService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportLogsServiceRequest>,
-    ) -> Result<Response<ExportLogsServiceResponse>, Status> {
-        let mut seen = self.seen.lock().unwrap();
-        seen.asked += 1;
-        seen.tokens += usize::from(request.metadata().get("x-token").is_some());
-        if seen.asked <= self.refuse {
-            return Err(Status::unavailable("later"));
-        }
-        let request = request.into_inner();
-        let rejected = i64::from(records(std::slice::from_ref(&request))[0] == 13);
-        if rejected == 0 {
-            seen.logs.push(request);
-        }
-        let error_message = "an unlucky number".to_owned();
-        let partial = ExportLogsPartialSuccess { rejected_log_records: rejected, error_message };
-        Ok(Response::new(ExportLogsServiceResponse { partial_success: Some(partial) }))
-    }
-}
-
-#[tonic::async_trait]
-impl MetricsService for Collector {
-    async fn export(
-        &self,
-        request: Request<ExportMetricsServiceRequest>,
-    ) -> Result<Response<ExportMetricsServiceResponse>, Status> {
-        self.seen.lock().unwrap().metrics.push(request.into_inner());
-        Ok(Response::new(ExportMetricsServiceResponse::default()))
-    }
 }
 
 /// It listens until this is dropped.
@@ -83,23 +54,95 @@ struct Running {
     _stop: oneshot::Sender<()>,
 }
 
-fn collect(address: SocketAddr, seen: &Arc<Mutex<Seen>>, refuse: usize) -> Running {
-    let collector = Collector { seen: Arc::clone(seen), refuse };
+fn collect(address: SocketAddr, seen: &Arc<Mutex<Seen>>, mood: Mood) -> Running {
+    let seen = Arc::clone(seen);
     let (stop, stopped) = oneshot::channel();
     thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        let server = tonic::transport::Server::builder()
-            .add_service(LogsServiceServer::new(collector.clone()))
-            .add_service(MetricsServiceServer::new(collector))
-            .serve(address);
         runtime.block_on(async {
             tokio::select! {
-                served = server => served.unwrap(),
+                () = listen(address, seen, mood) => {}
                 _ = stopped => {}
             }
         });
     });
     Running { _stop: stop }
+}
+
+async fn listen(address: SocketAddr, seen: Arc<Mutex<Seen>>, mood: Mood) {
+    let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+    loop {
+        let (stream, _) = listener.accept().await.unwrap();
+        let (seen, over) = (Arc::clone(&seen), Arc::new(Notify::new()));
+        let hang_up = Arc::clone(&over);
+        let service = service_fn(move |request| {
+            let (seen, over) = (Arc::clone(&seen), Arc::clone(&over));
+            async move { Ok::<_, Infallible>(take(request, &seen, mood, &over).await) }
+        });
+        let connection = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async move {
+            tokio::select! {
+                _ = connection => {}
+                () = hang_up.notified() => {}
+            }
+        });
+    }
+}
+
+/// One call.
+async fn take(
+    request: Request<Incoming>,
+    seen: &Mutex<Seen>,
+    mood: Mood,
+    over: &Notify,
+) -> Response<impl Body<Data = Bytes, Error = Infallible> + use<>> {
+    let is_logs = request.uri().path().ends_with("LogsService/Export");
+    let has_token = request.headers().contains_key("x-token");
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    // A flag for compression and the length are before the message.
+    let message = &body[5..];
+    let (mut status, mut answer) = ("0", Vec::new());
+    let mut is_over = false;
+    {
+        let mut seen = seen.lock().unwrap();
+        if is_logs {
+            seen.asked += 1;
+            seen.tokens += usize::from(has_token);
+            is_over = seen.asked <= mood.hang_up;
+            if seen.asked <= mood.hang_up + mood.refuse {
+                status = "14";
+            } else {
+                let request = ExportLogsServiceRequest::decode(message).unwrap();
+                let rejected = i64::from(records(std::slice::from_ref(&request))[0] == 13);
+                if rejected == 0 {
+                    seen.logs.push(request);
+                }
+                let error_message = "an unlucky number".to_owned();
+                let partial =
+                    ExportLogsPartialSuccess { rejected_log_records: rejected, error_message };
+                let taken = ExportLogsServiceResponse { partial_success: Some(partial) };
+                answer = taken.encode_to_vec();
+            }
+        } else {
+            seen.metrics.push(ExportMetricsServiceRequest::decode(message).unwrap());
+            answer = ExportMetricsServiceResponse::default().encode_to_vec();
+        }
+    }
+    if is_over {
+        over.notify_one();
+        std::future::pending::<()>().await;
+    }
+    let mut framed = vec![0];
+    framed.extend_from_slice(&(answer.len() as u32).to_be_bytes());
+    framed.extend_from_slice(&answer);
+    let mut trailers = HeaderMap::new();
+    trailers.insert(GRPC_STATUS, HeaderValue::from_static(status));
+    let framed = if status == "0" { Bytes::from(framed) } else { Bytes::new() };
+    let body = Full::new(framed).with_trailers(async { Some(Ok(trailers)) });
+    let mut response = Response::new(body);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+    response
 }
 
 fn free() -> SocketAddr {
@@ -113,7 +156,7 @@ fn otlp(endpoint: String, protocol: OtlpProtocol) -> Alerts {
         protocol,
         headers: [("x-token".to_owned(), "s3cret".to_owned())].into(),
         min_severity: None,
-        metrics_interval: Span::from_secs(1),
+        metrics_interval: Span::from_secs(0),
         timeout: Span::from_secs(2),
         give_up: Span::from_secs(60),
     };
@@ -193,7 +236,7 @@ fn over_grpc_every_finding_arrives_once_whatever_the_collector_went_through() {
     tracer.tell(1..=40);
     // Down at first, then overloaded, then there.
     tracer.wait("otlp:fleet", |now| now.retried >= 2);
-    let running = collect(address, &seen, 2);
+    let running = collect(address, &seen, Mood { refuse: 2, ..Mood::default() });
     let delivery = tracer.wait("otlp:fleet", |now| now.delivered == 39 && now.lost == 1);
     assert_eq!(delivery.queued, 0);
     let whole: Vec<_> = (1..=40).filter(|id| *id != 13).collect();
@@ -203,13 +246,11 @@ fn over_grpc_every_finding_arrives_once_whatever_the_collector_went_through() {
     until("the collector has ended", || TcpListener::bind(address).is_ok());
     tracer.tell(41..=60);
     tracer.wait("otlp:fleet", |now| now.queued == 20 && now.retried > delivery.retried);
-    let _running = collect(address, &seen, 0);
+    let _running = collect(address, &seen, Mood::default());
     tracer.wait("otlp:fleet", |now| now.delivered == 59);
     let whole: Vec<_> = (1..=60).filter(|id| *id != 13).collect();
     assert_eq!(records(&seen.lock().unwrap().logs), whole);
-    answer(&mut tracer, || !seen.lock().unwrap().metrics.is_empty());
     let seen = seen.lock().unwrap();
-    check(&seen.metrics);
     assert_eq!(seen.tokens, seen.asked);
     let record = &all(&seen.logs)[0];
     assert_eq!(record.event_name, "rampage.finding.pressure");
@@ -233,9 +274,7 @@ fn over_http_too() {
         6 => Act::Answer(400, String::new()),
         _ => Act::Answer(200, String::new()),
     });
-    let mut alerts = otlp(web.url.clone(), OtlpProtocol::Http);
-    alerts.otlp[0].metrics_interval = Span::from_secs(0);
-    let mut tracer = Tracer::start(alerts);
+    let mut tracer = Tracer::start(otlp(web.url.clone(), OtlpProtocol::Http));
     tracer.tell(1..=30);
     let delivery = tracer.wait("otlp:fleet", |now| now.delivered + now.lost == 30);
     assert_eq!((delivery.delivered, delivery.retried, delivery.lost), (28, 1, 2));
@@ -249,12 +288,52 @@ fn over_http_too() {
 }
 
 #[test]
+fn a_collector_that_hangs_up_with_a_record_in_hand_gets_it_again() {
+    let address = free();
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let _running = collect(address, &seen, Mood { hang_up: 2, ..Mood::default() });
+    until("the collector listens", || std::net::TcpStream::connect(address).is_ok());
+    let mut tracer = Tracer::start(otlp(format!("http://{address}"), OtlpProtocol::Grpc));
+    tracer.tell(1..=5);
+    let delivery = tracer.wait("otlp:fleet", |now| now.delivered + now.lost == 5);
+    assert_eq!((delivery.retried, delivery.lost), (2, 0));
+    assert_eq!(records(&seen.lock().unwrap().logs), [1, 2, 3, 4, 5]);
+}
+
+fn with_metrics(mut alerts: Alerts) -> Alerts {
+    alerts.otlp[0].metrics_interval = Span::from_secs(1);
+    alerts
+}
+
+#[test]
+fn metrics_over_grpc() {
+    let address = free();
+    let seen: Arc<Mutex<Seen>> = Arc::default();
+    let _running = collect(address, &seen, Mood::default());
+    let alerts = with_metrics(otlp(format!("http://{address}"), OtlpProtocol::Grpc));
+    let mut tracer = Tracer::start(alerts);
+    answer(&mut tracer, || !seen.lock().unwrap().metrics.is_empty());
+    check(&seen.lock().unwrap().metrics);
+}
+
+#[test]
 fn metrics_over_http() {
     let web = Web::ok();
-    let mut tracer = Tracer::start(otlp(web.url.clone(), OtlpProtocol::Http));
+    let mut tracer = Tracer::start(with_metrics(otlp(web.url.clone(), OtlpProtocol::Http)));
     answer(&mut tracer, || web.taken().len() >= 2);
     let taken = web.taken();
     assert!(taken.iter().all(|one| one.path == "/v1/metrics"));
     let decode = |body: &[u8]| ExportMetricsServiceRequest::decode(body).unwrap();
     check(&[decode(&taken[0].body)]);
+    tracer.wait("metrics:fleet", |now| now.delivered >= 2);
+}
+
+#[test]
+fn a_collector_of_logs_alone_costs_no_alert() {
+    let web = Web::start(|_| Act::Answer(404, String::new()));
+    let mut tracer = Tracer::start(with_metrics(otlp(web.url.clone(), OtlpProtocol::Http)));
+    answer(&mut tracer, || web.asked() >= 2);
+    tracer.wait("metrics:fleet", |now| now.lost >= 2);
+    let alerts = tracer.wait("otlp:fleet", |_| true);
+    assert_eq!((alerts.lost, alerts.retried), (0, 0));
 }

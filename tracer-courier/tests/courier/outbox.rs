@@ -14,7 +14,7 @@ use rampage::sink::Sink;
 use rustix::process::{Pid, Signal, kill_process};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::tracer::{finding, nobody, program};
 use crate::web::Web;
@@ -46,13 +46,14 @@ async fn open(settings: &Settings) -> (Outbox, Handle, mpsc::Receiver<Control>) 
     (outbox, handle, requests)
 }
 
-/// Asks the endpoint while the run goes on: it has a pulse when the courier wants the metrics.
+/// Asks the endpoint while the run goes on: it has a pulse when the courier wants the metrics. Returns the
+/// answer, and how often that was.
 async fn get(
     socket: &Path,
     path: &str,
     outbox: &mut Outbox,
     requests: &mut mpsc::Receiver<Control>,
-) -> String {
+) -> (String, usize) {
     let ask = async {
         let mut stream = tokio::net::UnixStream::connect(socket).await.unwrap();
         let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
@@ -61,12 +62,17 @@ async fn get(
         stream.read_to_string(&mut answer).await.unwrap();
         answer
     };
+    let ask = timeout(Duration::from_secs(20), ask);
     tokio::pin!(ask);
     let model = Model::new(&Config::default());
+    let mut pulses = 0;
     loop {
         tokio::select! {
-            answer = &mut ask => return answer,
-            Some(Control::Refresh) = requests.recv() => outbox.pulse(&model).unwrap(),
+            answer = &mut ask => return (answer.unwrap(), pulses),
+            Some(Control::Refresh) = requests.recv() => {
+                pulses += 1;
+                outbox.pulse(&model).unwrap();
+            }
         }
     }
 }
@@ -185,7 +191,7 @@ async fn a_killed_courier_is_started_again_and_what_was_queued_arrives() {
 }
 
 #[tokio::test]
-async fn metrics_are_answered_within_a_tenth_of_a_second_and_a_new_address_is_taken() {
+async fn metrics_are_answered_with_one_pulse_and_a_new_address_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let listen = |name: &str| format!("unix:{}", folder.path().join(name).display());
     let web = Web::ok();
@@ -194,14 +200,10 @@ async fn metrics_are_answered_within_a_tenth_of_a_second_and_a_new_address_is_ta
     handle.ready(true, "");
     outbox.pulse(&model).unwrap();
     let at = |name: &str| folder.path().join(name);
-    assert!(get(&at("one"), "/readyz", &mut outbox, &mut requests).await.ends_with("\nok\n"));
-    let since = Instant::now();
-    assert!(
-        get(&at("one"), "/metrics", &mut outbox, &mut requests).await.starts_with("HTTP/1.1 200")
-    );
-    let took = since.elapsed();
-    println!("metrics within {took:?}");
-    assert!(took < Duration::from_millis(200), "{took:?}");
+    let (ready, pulses) = get(&at("one"), "/readyz", &mut outbox, &mut requests).await;
+    assert!(ready.ends_with("\nok\n") && pulses == 0, "{ready} after {pulses} pulses");
+    let (metrics, pulses) = get(&at("one"), "/metrics", &mut outbox, &mut requests).await;
+    assert!(metrics.starts_with("HTTP/1.1 200") && pulses == 1, "{metrics} after {pulses} pulses");
     let first = handle.status().courier_tgid;
     tell(&mut outbox, &model, 1);
     handle.configure(&settings(&web.url, &listen("two"))).unwrap();
@@ -211,9 +213,8 @@ async fn metrics_are_answered_within_a_tenth_of_a_second_and_a_new_address_is_ta
         now.is_some() && now != first
     })
     .await;
-    assert!(
-        get(&at("two"), "/metrics", &mut outbox, &mut requests).await.starts_with("HTTP/1.1 200")
-    );
+    let (metrics, _) = get(&at("two"), "/metrics", &mut outbox, &mut requests).await;
+    assert!(metrics.starts_with("HTTP/1.1 200"), "{metrics}");
     assert!(!folder.path().join("one").exists());
     until("both are delivered", || ops(&handle).0 == 2).await;
     assert_eq!(web.ids(), [1, 2]);
@@ -222,7 +223,8 @@ async fn metrics_are_answered_within_a_tenth_of_a_second_and_a_new_address_is_ta
     std::fs::write(folder.path().join("file"), "").unwrap();
     let error = handle.configure(&settings(&web.url, &listen("file"))).unwrap_err();
     assert!(matches!(error, OutboxError::Listen(_)), "{error}");
-    assert!(get(&at("two"), "/healthz", &mut outbox, &mut requests).await.starts_with("HTTP/1.1"));
+    let (health, _) = get(&at("two"), "/healthz", &mut outbox, &mut requests).await;
+    assert!(health.starts_with("HTTP/1.1"), "{health}");
     outbox.finish().unwrap();
     assert!(handle.status().courier_tgid.is_none());
 }

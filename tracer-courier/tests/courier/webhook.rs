@@ -50,6 +50,20 @@ fn every_finding_arrives_once_and_in_order_though_the_receiver_fails_at_first() 
 }
 
 #[test]
+fn a_long_pause_that_a_receiver_asks_for_loses_nothing_and_is_kept() {
+    let web = Web::start(|_| Act::Answer(429, "Retry-After: 3600\r\n".to_owned()));
+    let mut tracer = Tracer::start(hooks(vec![hook("ops", &web.url)]));
+    tracer.tell(1..=20);
+    tracer.wait("webhook:ops", |now| now.queued == 20);
+    let since = Instant::now();
+    while since.elapsed() < Duration::from_secs(3) {
+        tracer.read();
+    }
+    let delivery = tracer.wait("webhook:ops", |_| true);
+    assert_eq!((web.asked(), delivery.lost, delivery.queued), (1, 0, 20));
+}
+
+#[test]
 fn a_bad_receiver_costs_only_its_own_counted_loss() {
     let good = Web::ok();
     let hanging = Web::start(|_| Act::Hang);

@@ -209,6 +209,8 @@ table! {
     ALERTS_QUEUED: Gauge "rampage_alerts_queued" "" ["receiver"],
         "Alerts that wait for the receiver";
 
+    METRICS_EXPORTS: Counter "rampage_metrics_exports" "" ["receiver", "outcome"],
+        "Exports of the metrics to a collector of OpenTelemetry that were taken, failed or were refused";
     ENDPOINT_REQUESTS: Counter "rampage_endpoint_requests" "" ["outcome"],
         "Requests for metrics and health that were answered, or turned away because there were too many";
 

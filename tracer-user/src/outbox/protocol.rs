@@ -97,10 +97,18 @@ pub enum Report {
     },
 }
 
-/// What became of the alerts for one receiver, since the courier's start.
+/// Of the endpoint: a [`Delivery`] counts requests, and clients that were turned away as `lost`.
+pub const ENDPOINT: &str = "endpoint";
+
+/// Before the name of a collector: a [`Delivery`] counts exports of the metrics, those that failed as
+/// `retried`, and those that were refused as `lost`.
+pub const EXPORTS: &str = "metrics:";
+
+/// What became of the alerts for one receiver, since the courier's start; or of something else that
+/// leaves through the courier.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// `journal`, `webhook:ops`, `command:pager`, `otlp:fleet`, `endpoint`.
+    /// `journal`, `webhook:ops`, `command:pager`, `otlp:fleet`; [`ENDPOINT`]; or [`EXPORTS`] and a name.
     pub receiver: String,
     /// Taken by the receiver.
     pub delivered: u64,
@@ -110,6 +118,13 @@ pub struct Delivery {
     pub lost: u64,
     /// Waiting now.
     pub queued: u64,
+}
+
+impl Delivery {
+    /// Whether it counts alerts.
+    pub fn is_of_alerts(&self) -> bool {
+        self.receiver != ENDPOINT && !self.receiver.starts_with(EXPORTS)
+    }
 }
 
 #[cfg(test)]

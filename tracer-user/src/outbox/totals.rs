@@ -10,9 +10,6 @@ const MAX_RECEIVERS: usize = 256;
 /// Longest name: that of a setting, at most 64 bytes, and what kind it is.
 const MAX_NAME_BYTES: usize = 96;
 
-/// The endpoint turns clients away, which is no loss of an alert.
-const ENDPOINT: &str = "endpoint";
-
 /// Sums up what the couriers report.
 #[derive(Debug, Default)]
 pub struct Totals {
@@ -38,7 +35,9 @@ impl Totals {
                 continue;
             }
             let before = known.map_or(0, |known| known.lost);
-            self.lose(&delivery.receiver, delivery.lost.saturating_sub(before));
+            if delivery.is_of_alerts() {
+                self.lose(&delivery.receiver, delivery.lost.saturating_sub(before));
+            }
             self.now.insert(delivery.receiver.clone(), delivery);
         }
     }
@@ -47,7 +46,7 @@ impl Totals {
     /// never reported to have taken is returned: what became of these nobody knows.
     pub fn courier_gone(&mut self, sent: u64) -> u64 {
         for (receiver, mut gone) in std::mem::take(&mut self.now) {
-            if receiver != ENDPOINT {
+            if gone.is_of_alerts() {
                 self.lose(&receiver, gone.queued);
                 gone.lost = gone.lost.saturating_add(gone.queued);
             }
@@ -76,7 +75,7 @@ impl Totals {
     }
 
     fn lose(&mut self, receiver: &str, alerts: u64) {
-        if alerts > 0 && receiver != ENDPOINT {
+        if alerts > 0 {
             let lost = self.news.entry(receiver.to_owned()).or_default();
             *lost = lost.saturating_add(alerts);
         }
@@ -104,7 +103,7 @@ mod tests {
     fn losses_are_told_once_and_sums_outlive_a_courier() {
         let mut totals = Totals::default();
         totals.report(5, vec![delivery("webhook:a", 2, 1, 2), delivery("endpoint", 9, 7, 3)]);
-        totals.report(6, vec![delivery("webhook:a", 2, 3, 1)]);
+        totals.report(6, vec![delivery("webhook:a", 2, 3, 1), delivery("metrics:b", 1, 9, 0)]);
         assert_eq!(totals.take_news(), Some(("webhook:a".to_owned(), 3)));
         assert_eq!(totals.take_news(), None);
         assert_eq!(totals.courier_gone(10), 4);
@@ -112,7 +111,8 @@ mod tests {
         assert_eq!(totals.take_news(), None);
         totals.report(1, vec![delivery("webhook:a", 1, 0, 0)]);
         let sums = totals.deliveries();
-        assert_eq!(sums, [delivery("endpoint", 9, 7, 0), delivery("webhook:a", 3, 4, 0)]);
+        let (endpoint, metrics) = (delivery("endpoint", 9, 7, 0), delivery("metrics:b", 1, 9, 0));
+        assert_eq!(sums, [endpoint, metrics, delivery("webhook:a", 3, 4, 0)]);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! must fit each other. Problems make a file unusable, warnings do not.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::Path;
 
 use http::{HeaderName, HeaderValue, Uri};
@@ -172,12 +173,20 @@ fn address(text: &str, fault: Fault) -> Result<Uri, Fault> {
         let port = authority.rsplit_once(':').filter(|(_, port)| !port.contains(']'));
         port.is_some_and(|(_, port)| port.parse::<u16>().is_err())
     };
+    // Who ends in a number is an address: `10.0.0.256` is no name.
+    let is_no_number = |host: &str| {
+        let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+        let is_number = last.starts_with(|c: char| c.is_ascii_digit())
+            && (last.bytes().all(|byte| byte.is_ascii_digit()) || last.starts_with("0x"));
+        is_number && host.parse::<Ipv4Addr>().is_err()
+    };
     match uri.authority() {
         Some(authority) if authority.as_str().contains('@') => Err(Fault::UrlUser),
         Some(authority)
             if is_http
                 && has_port
                 && !authority.host().is_empty()
+                && !is_no_number(authority.host())
                 && !is_odd(authority.as_str()) =>
         {
             Ok(uri)

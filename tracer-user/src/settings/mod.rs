@@ -186,13 +186,13 @@ pub struct Metrics {
     /// and no password.
     pub allow_remote: bool,
     /// Processes with series of their own: those with most memory.
-    #[schemars(range(max = 500))]
+    #[schemars(range(max = 200))]
     pub top_processes: u32,
     /// Memory cgroups with series of their own: those that are fullest.
-    #[schemars(range(max = 500))]
+    #[schemars(range(max = 200))]
     pub max_cgroups: u32,
     /// PHP pools with series of their own: those with most memory.
-    #[schemars(range(max = 500))]
+    #[schemars(range(max = 200))]
     pub max_pools: u32,
     /// Measure what the kernel programs cost, one second in each minute.
     #[schemars(extend("x-restart" = true))]

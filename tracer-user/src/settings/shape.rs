@@ -290,7 +290,7 @@ mod tests {
             choices.iter().any(|choice| choice.word == "oom_verdict" && !choice.docs.is_empty())
         );
         assert!(matches!(key("pool.horizon").shape, Shape::Span(_)));
-        assert!(matches!(key("metrics.top_processes").shape, Shape::Number { most: 500 }));
+        assert!(matches!(key("metrics.top_processes").shape, Shape::Number { most: 200 }));
         assert!(matches!(key("alerts.webhook.headers").shape, Shape::Map { most: 32 }));
         assert!(matches!(key("alerts.webhook.min_severity").shape, Shape::Choice(_)));
         assert!(matches!(key("recorder.directory").shape, Shape::Text { .. }));

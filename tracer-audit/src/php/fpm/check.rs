@@ -1,5 +1,6 @@
 //! What php-fpm checks once all files are read, and refuses to start for.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::conf::{Conf, RawPool, below, is_folder};
@@ -100,17 +101,18 @@ pub fn check(conf: &Conf, root: &Root, prefix: &Path, path: &Path) -> Vec<Failed
     for pool in &conf.pools {
         failed.extend(pool_error(pool, root, prefix));
     }
-    for (number, pool) in conf.pools.iter().enumerate() {
-        let listen = pool.text("listen").filter(|listen| !listen.value.is_empty());
-        let earlier = conf.pools[..number].iter().find(|other| {
-            listen.is_some()
-                && other.text("listen").map(|set| set.value)
-                    == listen.as_ref().map(|set| set.value.clone())
-        });
-        if let (Some(set), Some(other)) = (listen, earlier) {
-            let error =
-                CheckError::SameListen { first: other.name.clone(), second: pool.name.clone() };
-            failed.push((set.at.unwrap_or_else(whole), error));
+    let mut listening: BTreeMap<String, &RawPool> = BTreeMap::new();
+    for pool in &conf.pools {
+        let Some(set) = pool.text("listen").filter(|listen| !listen.value.is_empty()) else {
+            continue;
+        };
+        match listening.get(&set.value) {
+            Some(other) => {
+                let (first, second) = (other.name.clone(), pool.name.clone());
+                let at = set.at.unwrap_or_else(whole);
+                failed.push((at, CheckError::SameListen { first, second }));
+            }
+            None => drop(listening.insert(set.value, pool)),
         }
     }
     failed

@@ -13,16 +13,26 @@ use crate::origin::{Notes, Origin, Set};
 use crate::php::Version;
 use crate::php::ini::files::{Environment, variable};
 use crate::php::ini::{End, Reader, Statement, parse};
-use crate::root::{ReadError, Root};
+use crate::root::Root;
 
 /// php-fpm gives up at the sixth file that is open at a time.
 const MAX_DEPTH: usize = 5;
+
+/// The newest version whose directives are all known here.
+const NEWEST: Version = Version::new(8, 3);
 
 /// Most files that are read for one php-fpm.conf.
 const MAX_FILES: usize = 1000;
 
 /// Most bytes of them together.
 const MAX_BYTES: usize = 16 << 20;
+
+/// Most pools, values of a pool, lines and errors that are kept: far more than anybody writes, and little
+/// enough for a hostile file.
+const MAX_POOLS: usize = 500;
+const MAX_VALUES: usize = 2000;
+const MAX_LINES: usize = 50_000;
+const MAX_REFUSED: usize = 100;
 
 /// A directive of a pool or before one.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,6 +168,8 @@ pub struct Conf {
     pub files: Vec<Arc<Path>>,
     /// Patterns of the includes.
     pub includes: Vec<Set<PathBuf>>,
+    /// Whether lines were passed over because of a variable that is not known.
+    pub unknown: bool,
     /// The text of each line that says something.
     pub lines: BTreeMap<Origin, String>,
 }
@@ -169,8 +181,10 @@ impl Conf {
         let mut state = State { root, source, notes, pool: None, depth: 0, bytes: 0, full: false };
         let at = Origin::whole(path);
         conf.load(path, at, &mut state);
-        for (at, error) in super::check::check(&conf, root, source.prefix, path) {
-            conf.refused.push((at, error.into()));
+        // What is missing may stand in a line that was passed over.
+        if !conf.unknown {
+            let failed = super::check::check(&conf, root, source.prefix, path);
+            conf.refused.extend(failed.into_iter().map(|(at, error)| (at, error.into())));
         }
         conf
     }
@@ -193,25 +207,30 @@ impl Conf {
         }
     }
 
+    fn refuse(&mut self, at: Origin, why: Refused) {
+        if self.refused.len() < MAX_REFUSED {
+            self.refused.push((at, why));
+        }
+    }
+
     fn load(&mut self, path: &Path, from: Origin, state: &mut State<'_>) {
+        if state.depth == MAX_DEPTH {
+            self.refuse(from, Refused::TooDeep);
+            // Each line of a circle would be followed anew.
+            state.full = true;
+            return;
+        }
         let text = match state.root.read(path) {
             Ok(text) => text,
             Err(error) => {
-                if !error.is_missing() {
-                    state.notes.unread(&error);
-                }
-                // One that is too large is not php-fpm's fault.
-                if !matches!(error, ReadError::TooLarge { .. }) {
+                state.notes.unread(&error);
+                if error.is_for_all() {
                     let path = path.display().to_string();
-                    self.refused.push((from, Refused::Unreadable { path }));
+                    self.refuse(from, Refused::Unreadable { path });
                 }
                 return;
             }
         };
-        if state.depth == MAX_DEPTH {
-            self.refused.push((from, Refused::TooDeep));
-            return;
-        }
         state.bytes += text.len();
         if self.files.len() == MAX_FILES || state.bytes > MAX_BYTES {
             if !state.full {
@@ -241,15 +260,16 @@ impl Conf {
         }
         let mut whole = text.to_vec();
         whole.push(b'\n');
-        let mut reader = LineReader { conf: self, state, at: &at, include: None, said: false };
+        let mut reader =
+            LineReader { conf: self, state, at: &at, include: None, said: false, unknown: false };
         let end = parse(&whole, &mut reader);
         let (include, said) = (reader.include.take(), reader.said);
-        if said {
+        if said && self.lines.len() < MAX_LINES {
             let text = String::from_utf8_lossy(text).trim_end().to_owned();
             self.lines.insert(at.clone(), text);
         }
         if end != End::Whole {
-            self.refused.push((at, Refused::Syntax));
+            self.refuse(at, Refused::Syntax);
             return;
         }
         if let Some(pattern) = include {
@@ -307,16 +327,25 @@ struct LineReader<'a, 's, 'o> {
     include: Option<String>,
     /// Whether the line had a statement.
     said: bool,
+    /// Whether the statement that is read has a variable that is not known.
+    unknown: bool,
 }
 
 impl Reader for LineReader<'_, '_, '_> {
     fn variable(&mut self, name: &str, _line: u32) -> String {
         let source = self.state.source;
-        variable(name, source.ini, source.environment, self.at.clone(), self.state.notes)
+        let at = self.at.clone();
+        let known = variable(name, source.ini, source.environment, at, self.state.notes);
+        self.unknown |= known.is_none();
+        known.unwrap_or_default()
     }
 
     fn statement(&mut self, _line: u32, statement: Statement) -> bool {
         self.said = true;
+        if std::mem::take(&mut self.unknown) {
+            self.conf.unknown = true;
+            return true;
+        }
         let result = match statement {
             Statement::Section(name) => {
                 self.section(name);
@@ -327,7 +356,7 @@ impl Reader for LineReader<'_, '_, '_> {
             Statement::Element { key, offset, value } => self.element(key, offset, value),
         };
         if let Err(refused) = result {
-            self.conf.refused.push((self.at.clone(), refused));
+            self.conf.refuse(self.at.clone(), refused);
         }
         true
     }
@@ -341,6 +370,11 @@ impl LineReader<'_, '_, '_> {
         }
         let pools = &mut self.conf.pools;
         let known = pools.iter().position(|pool| pool.name.eq_ignore_ascii_case(&name));
+        if known.is_none() && pools.len() == MAX_POOLS {
+            self.state.notes.at(self.at.clone(), "not read on: there are more than 500 pools");
+            self.state.full = true;
+            return;
+        }
         let index = known.unwrap_or_else(|| {
             pools.push(RawPool {
                 name,
@@ -350,7 +384,9 @@ impl LineReader<'_, '_, '_> {
             });
             pools.len() - 1
         });
-        pools[index].sections.push(self.at.clone());
+        if pools[index].sections.len() < MAX_VALUES {
+            pools[index].sections.push(self.at.clone());
+        }
         self.state.pool = Some(index);
     }
 
@@ -364,6 +400,11 @@ impl LineReader<'_, '_, '_> {
         }
         let in_pool = self.state.pool.is_some();
         let Some((name, kind)) = directive::find(&key, in_pool, self.state.source.version) else {
+            if self.state.source.version.is_none_or(|version| version > NEWEST) {
+                let text = format!("{key} is no directive up to PHP {NEWEST}: passed over");
+                self.state.notes.at(self.at.clone(), text);
+                return Ok(());
+            }
             let place = if in_pool { "in a pool" } else { "before a pool" };
             return Err(Refused::Unknown { key, place });
         };
@@ -405,6 +446,12 @@ impl LineReader<'_, '_, '_> {
             directive::expanded(&text, Some(&pool.name))
         };
         let value = value.map_err(|source| Refused::Value { key, text, source })?;
+        if pool.php.len() == MAX_VALUES {
+            self.state
+                .notes
+                .at(self.at.clone(), "not read: the pool has more than 2000 PHP values");
+            return Ok(());
+        }
         pool.php.push(PhpValue { key: offset, value, admin, at: self.at.clone() });
         Ok(())
     }

@@ -14,6 +14,12 @@ const MAX_BYTES: usize = 16 << 20;
 /// Most files of a scan folder.
 const MAX_FILES: usize = 500;
 
+/// Most values that are kept; a stock php.ini sets 70.
+const MAX_VALUES: usize = 20_000;
+
+/// Most sections with a limit of their own.
+const MAX_SPECIAL: usize = 100;
+
 /// Names and values of a process's environment; None where they are not known.
 pub type Environment = Option<BTreeMap<String, String>>;
 
@@ -81,7 +87,8 @@ impl Ini {
     }
 
     fn add(&mut self, text: &[u8], file: &Arc<Path>, environment: &Environment, notes: &mut Notes) {
-        let mut reader = FileReader { ini: self, file, environment, notes, special: None };
+        let mut reader =
+            FileReader { ini: self, file, environment, notes, special: None, unknown: false };
         let end = parse(text, &mut reader);
         if let End::Syntax { line } = end {
             notes.at(
@@ -124,25 +131,26 @@ fn list(root: &Root, places: &Places, notes: &mut Notes) -> Vec<PathBuf> {
     files
 }
 
-/// What `${name}` stands for: a value that was set before, else the environment.
+/// What `${name}` stands for: a value that was set before, else the environment. None where that is not known,
+/// which is said.
 pub fn variable(
     name: &str,
     values: &BTreeMap<String, Set<String>>,
     environment: &Environment,
     at: Origin,
     notes: &mut Notes,
-) -> String {
+) -> Option<String> {
     if let Some(set) = values.get(name) {
-        return set.value.clone();
+        return Some(set.value.clone());
     }
     match environment {
-        Some(environment) => environment.get(name).cloned().unwrap_or_default(),
+        Some(environment) => Some(environment.get(name).cloned().unwrap_or_default()),
         None => {
             let text = format!(
-                "${{{name}}} comes from the environment, which is not known here: taken as empty"
+                "${{{name}}} comes from the environment, which is not known here: the line is passed over"
             );
             notes.at(at, text);
-            String::new()
+            None
         }
     }
 }
@@ -154,25 +162,36 @@ struct FileReader<'a> {
     notes: &'a mut Notes,
     /// The section, if it is one for some scripts only.
     special: Option<String>,
+    /// Whether the statement that is read has a variable that is not known.
+    unknown: bool,
 }
 
 impl Reader for FileReader<'_> {
     fn variable(&mut self, name: &str, line: u32) -> String {
         let at = Origin::new(self.file, line);
-        variable(name, &self.ini.values, self.environment, at, self.notes)
+        let known = variable(name, &self.ini.values, self.environment, at, self.notes);
+        self.unknown |= known.is_none();
+        known.unwrap_or_default()
     }
 
     fn statement(&mut self, line: u32, statement: Statement) -> bool {
+        if std::mem::take(&mut self.unknown) {
+            return true;
+        }
         match statement {
             Statement::Section(name) => self.special = special(&name).then_some(name),
             Statement::Entry { key, value: Some(value) } => {
                 let set = Set::at(value, Origin::new(self.file, line));
                 match &self.special {
-                    None => drop(self.ini.values.insert(key, set)),
-                    Some(section) if key == "memory_limit" => {
+                    None if self.ini.values.len() < MAX_VALUES || key == "memory_limit" => {
+                        self.ini.values.insert(key, set);
+                    }
+                    Some(section)
+                        if key == "memory_limit" && self.ini.special.len() < MAX_SPECIAL =>
+                    {
                         self.ini.special.push((section.clone(), set));
                     }
-                    Some(_) => {}
+                    None | Some(_) => {}
                 }
             }
             Statement::Entry { value: None, .. } | Statement::Element { .. } => {}

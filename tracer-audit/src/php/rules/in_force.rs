@@ -2,23 +2,26 @@
 
 use std::collections::BTreeMap;
 
-use super::name;
 use crate::Context;
+use crate::observed::Worker;
 use crate::php::Site;
 use crate::php::pool::{Pool, SetBy};
-use crate::php::share::in_force;
+use crate::php::share::{in_force, title};
 use crate::report::{Finding, Severity, Subject};
 use crate::size::human;
 
 /// Workers that run with another limit than the files have, or more of them.
 pub fn pool(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
-    let title = name(context, site, pool);
+    let title = title(&context.facts.php, site, pool);
     let configured = pool.limit_bytes();
-    let looked = context.observed.workers.iter().filter(|worker| {
-        worker.pool == pool.name
-            && site.masters.iter().any(|master| master.tgid == worker.master_tgid)
-    });
-    let looked = looked.count();
+    let looked: Vec<&Worker> = context
+        .observed
+        .workers
+        .iter()
+        .filter(|worker| worker.pool == pool.name && site.has_master(worker.master_tgid))
+        .collect();
+    raised(context, &title, pool, &looked, found);
+    let looked = looked.len();
     let pinned = pool.memory.set_by == SetBy::PhpAdminValue;
     if let Some(limit) = in_force(site, pool, context.observed)
         && limit != configured
@@ -74,6 +77,44 @@ pub fn pool(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec<Fin
         ]);
         found.push(finding);
     }
+}
+
+/// A worker whose script raised its own limit: it disagrees with the others.
+fn raised(
+    context: &Context<'_>,
+    title: &str,
+    pool: &Pool,
+    looked: &[&Worker],
+    found: &mut Vec<Finding>,
+) {
+    let value = |worker: &&&Worker| worker.limit_bytes.unwrap_or(u64::MAX);
+    let (Some(most), Some(least)) =
+        (looked.iter().max_by_key(value), looked.iter().min_by_key(value))
+    else {
+        return;
+    };
+    if most.limit_bytes == least.limit_bytes || pool.limit_bytes().is_none() {
+        return;
+    }
+    let room = context.budget.room_for_bytes(Subject::Php);
+    let known = context.budget.total_bytes > 0;
+    let too_much = most.limit_bytes.is_none_or(|limit| known && limit > room);
+    let severity = if too_much { Severity::Warning } else { Severity::Info };
+    let limit = most.limit_bytes.map_or("no memory_limit".to_owned(), |limit| {
+        format!("a memory_limit of {}", human(limit))
+    });
+    let summary = format!(
+        "worker {} of pool {title} runs with {limit}, which its script set with ini_set; others have {}",
+        most.tgid,
+        least.limit_bytes.map_or("none".to_owned(), human)
+    );
+    let why =
+        "Only php_admin_value pins the limit; php.ini and php_value set where a script starts.";
+    let mut finding =
+        Finding::new("php_limit_raised_by_script", severity, Subject::Php, title, summary, why);
+    finding.at = pool.memory.limit_bytes.at.clone();
+    finding.figures.extend(most.limit_bytes.map(|limit| ("in_force_bytes", limit)));
+    found.push(finding);
 }
 
 /// Files that changed after the master read them.

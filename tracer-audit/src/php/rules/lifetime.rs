@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{name, set};
+use super::set;
 use crate::Context;
 use crate::php::Site;
 use crate::php::pool::Pool;
+use crate::php::share::title;
 use crate::report::{Finding, Severity, Subject};
 use crate::size::human;
 
@@ -22,7 +23,7 @@ pub fn requests(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec
     if pool.max_requests.value != 0 {
         return;
     }
-    let title = name(context, site, pool);
+    let title = title(&context.facts.php, site, pool);
     // Until a worker has gained as much as it needs anyway.
     let gain = seen.map_or(0, |seen| seen.p50_bytes).max(16 << 20);
     let requests = (gain / leak).max(LEAST_REQUESTS).next_multiple_of(50);
@@ -46,19 +47,24 @@ pub fn requests(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec
 }
 
 /// Requests that may run for ever. Worth a warning only where they may grow for ever, too.
-pub fn timeout(site: &Site, pool: &Pool, exhausts: bool, found: &mut Vec<Finding>) {
+pub fn timeout(
+    context: &Context<'_>,
+    site: &Site,
+    pool: &Pool,
+    exhausts: bool,
+    found: &mut Vec<Finding>,
+) {
     if pool.terminate_timeout_s.value != 0 {
         return;
     }
     let severity = if exhausts { Severity::Warning } else { Severity::Info };
-    let summary = format!(
-        "a request of pool {} may run for ever: request_terminate_timeout is not set",
-        pool.name
-    );
+    let title = title(&context.facts.php, site, pool);
+    let summary =
+        format!("a request of pool {title} may run for ever: request_terminate_timeout is not set");
     let why = "PHP's max_execution_time counts no waiting for the disk, the database or memory; a request \
                that hangs keeps its worker and what it holds.";
     let mut finding =
-        Finding::new("php_no_terminate_timeout", severity, Subject::Php, &pool.name, summary, why);
+        Finding::new("php_no_terminate_timeout", severity, Subject::Php, title, summary, why);
     finding.at = pool.terminate_timeout_s.at.clone().or_else(|| pool.sections.first().cloned());
     finding.change = set(site, pool, "request_terminate_timeout", "300s");
     found.push(finding);

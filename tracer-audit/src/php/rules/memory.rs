@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{at_most, change, name};
+use super::{at_most, change};
 use crate::Context;
+use crate::observed;
 use crate::php::Site;
 use crate::php::pool::{Pool, SetBy};
-use crate::php::share::{Fit, in_force, worker_worst_bytes};
+use crate::php::share::{Fit, title, worker_worst_bytes};
 use crate::report::{Finding, Severity, Subject};
 use crate::size::human;
 
@@ -35,8 +36,13 @@ pub fn pool(
 ) -> bool {
     let room = context.budget.room_for_bytes(Subject::Php);
     let known = context.budget.total_bytes > 0;
-    let title = name(context, site, pool);
-    let fit = Fit::new(&context.facts.php, pool, room);
+    let title = title(&context.facts.php, site, pool);
+    let mut fit = Fit::new(&context.facts.php, pool, room);
+    let seen = seen(context, pool);
+    if let Some(seen) = seen {
+        let fitting = fit.share_bytes / seen.p95_bytes.max(1);
+        fit.workers = u32::try_from(fitting).unwrap_or(u32::MAX).min(pool.workers);
+    }
     let Some(worker) = worker_worst_bytes(site, pool, context.observed) else {
         let summary = if known {
             format!(
@@ -73,14 +79,60 @@ pub fn pool(
         return severity(pool, worker, worst, room, context) == Severity::Critical;
     }
     together.fitting = together.fitting.saturating_add(worst);
+    if let Some(seen) = seen
+        && known
+        && let Some(finding) = beyond_trace(context, site, pool, seen)
+    {
+        found.push(finding);
+        return true;
+    }
     if pool.limit_bytes().is_some_and(|limit| limit > HIGH_LIMIT_BYTES) {
         found.push(high(context, site, pool, known));
     }
     false
 }
 
+fn seen<'a>(context: &Context<'a>, pool: &Pool) -> Option<&'a observed::Pool> {
+    context.observed.pools.iter().find(|seen| seen.name == pool.name)
+}
+
+/// A pool that kept within the memory while it was traced, although its limit lets one or two of its workers
+/// exhaust it.
+fn beyond_trace(
+    context: &Context<'_>,
+    site: &Site,
+    pool: &Pool,
+    seen: &observed::Pool,
+) -> Option<Finding> {
+    let room = context.budget.room_for_bytes(Subject::Php);
+    let limit = pool.limit_bytes();
+    let two = limit.map(|limit| limit.saturating_mul(u64::from(pool.workers.min(2))));
+    if two.is_some_and(|two| two <= room) {
+        return None;
+    }
+    let title = title(&context.facts.php, site, pool);
+    let each = limit.map_or("without a memory_limit".to_owned(), |limit| {
+        format!("each of its {} workers may take {}", pool.workers, human(limit))
+    });
+    let summary = format!(
+        "95 of 100 workers of pool {title} stayed below {} in the trace, but {each}, and {} are left to PHP",
+        human(seen.p95_bytes),
+        human(room)
+    );
+    let mut finding =
+        Finding::new("php_memory_limit_high", Severity::Warning, Subject::Php, title, summary, WHY);
+    finding.at = pool.memory.limit_bytes.at.clone();
+    finding.excess_bytes = two.map_or(u64::MAX, |two| two - room);
+    finding.figures = BTreeMap::from([("seen_bytes", seen.p95_bytes), ("room_bytes", room)]);
+    finding.figures.extend(limit.map(|limit| ("limit_bytes", limit)));
+    // Twice what was seen is room for a request that is larger than those.
+    let enough = seen.largest_bytes.saturating_mul(2).next_multiple_of(64 << 20);
+    finding.change = Some(super::set_limit(site, pool, enough.clamp(128 << 20, 1 << 30)));
+    Some(finding)
+}
+
 fn severity(pool: &Pool, worker: u64, worst: u64, room: u64, context: &Context<'_>) -> Severity {
-    let seen = context.observed.pools.iter().any(|seen| seen.name == pool.name);
+    let seen = seen(context, pool).is_some();
     let two = worker.saturating_mul(u64::from(pool.workers.min(2)));
     let critical = seen || two > room || worst / CRITICAL_FACTOR >= room;
     let severity = if critical { Severity::Critical } else { Severity::Warning };
@@ -90,21 +142,27 @@ fn severity(pool: &Pool, worker: u64, worst: u64, room: u64, context: &Context<'
 fn too_large(context: &Context<'_>, site: &Site, pool: &Pool, worker: u64, fit: &Fit) -> Finding {
     let room = context.budget.room_for_bytes(Subject::Php);
     let worst = worker.saturating_mul(pool.workers.into());
-    let title = name(context, site, pool);
-    let seen = context.observed.pools.iter().find(|seen| seen.name == pool.name);
+    let title = title(&context.facts.php, site, pool);
     let fitting = (fit.share_bytes / worker.max(1)).min(pool.workers.into());
     let fits = match fitting {
         0 => "not even one fits".to_owned(),
         1 => "1 of them fits".to_owned(),
         many => format!("{many} of them fit"),
     };
-    let of = match (seen, in_force(site, pool, context.observed)) {
-        (Some(_), _) => ", as seen in the trace",
-        (None, Some(limit)) if limit != pool.limit_bytes() => ", by the limit in force",
-        _ => "",
+    let stale = seen(context, pool).is_none() && Some(worker) != pool.limit_bytes();
+    let of = if stale {
+        ", by the limit in force,"
+    } else if seen(context, pool).is_some() {
+        ", as seen in the trace,"
+    } else {
+        ","
+    };
+    let reload = match pool.limit_bytes() {
+        Some(limit) if stale => format!("; a reload brings the {} of the files", human(limit)),
+        _ => String::new(),
     };
     let summary = format!(
-        "pool {title} may use {}: {} workers of {}{of}, but {} are left to PHP; {fits}",
+        "pool {title} may use {}: {} workers of {}{of} but {} are left to PHP; {fits}{reload}",
         human(worst),
         pool.workers,
         human(worker),
@@ -134,12 +192,12 @@ fn too_large(context: &Context<'_>, site: &Site, pool: &Pool, worker: u64, fit: 
     if let Some(bytes) = fit.limit_bytes {
         finding.figures.insert("limit_that_fits_bytes", bytes);
     }
-    finding.change = change(site, pool, fit);
+    finding.change = change(site, pool, fit).filter(|_| !stale);
     finding
 }
 
 fn high(context: &Context<'_>, site: &Site, pool: &Pool, known: bool) -> Finding {
-    let title = name(context, site, pool);
+    let title = title(&context.facts.php, site, pool);
     let limit = pool.limit_bytes().unwrap_or(u64::MAX);
     let room = context.budget.room_for_bytes(Subject::Php);
     let summary = if known {
@@ -162,7 +220,7 @@ fn high(context: &Context<'_>, site: &Site, pool: &Pool, known: bool) -> Finding
 }
 
 /// Scripts that may raise their own limit, and folders that have another.
-pub fn scripts(site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
+pub fn scripts(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
     let Some(limit) = pool.limit_bytes() else {
         return;
     };
@@ -170,9 +228,9 @@ pub fn scripts(site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
     let chosen = pool.memory.set_by == SetBy::PhpValue
         || pool.memory.set_by == SetBy::Ini && limit != crate::php::DEFAULT_LIMIT_BYTES;
     if chosen && !pool.is_stock() {
+        let title = title(&context.facts.php, site, pool);
         let summary = format!(
-            "a script of pool {} may raise its memory_limit of {} with ini_set",
-            pool.name,
+            "a script of pool {title} may raise its memory_limit of {} with ini_set",
             human(limit)
         );
         let why =
@@ -181,7 +239,7 @@ pub fn scripts(site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
             "php_memory_limit_not_pinned",
             Severity::Info,
             Subject::Php,
-            &pool.name,
+            title,
             summary,
             why,
         );

@@ -17,9 +17,9 @@ pub fn judge(context: &Context<'_>) -> Vec<Finding> {
     let mut together = memory::Together::default();
     for (site, pool) in context.facts.php.pools() {
         let exhausts = memory::pool(context, site, pool, &mut together, &mut found);
-        memory::scripts(site, pool, &mut found);
+        memory::scripts(context, site, pool, &mut found);
         lifetime::requests(context, site, pool, &mut found);
-        lifetime::timeout(site, pool, exhausts, &mut found);
+        lifetime::timeout(context, site, pool, exhausts, &mut found);
         in_force::pool(context, site, pool, &mut found);
     }
     together.judge(context, &mut found);
@@ -28,16 +28,6 @@ pub fn judge(context: &Context<'_>) -> Vec<Finding> {
         in_force::changed(site, &mut found);
     }
     found
-}
-
-/// The pool's name, with the version where several run.
-fn name(context: &Context<'_>, site: &Site, pool: &Pool) -> String {
-    let php = &context.facts.php;
-    let others = php.pools().filter(|(_, other)| other.name == pool.name).count();
-    match site.version {
-        Some(version) if others > 1 => format!("{} (PHP {version})", pool.name),
-        _ => pool.name.clone(),
-    }
 }
 
 /// The line that makes a pool fit: fewer workers where enough of them stay, else a lower limit.

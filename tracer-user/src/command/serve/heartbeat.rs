@@ -28,8 +28,10 @@ const STATUS_EVERY: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 struct Words {
     ready: bool,
-    /// A reload has begun, or is over.
-    reloading: Option<bool>,
+    /// A reload has begun …
+    reloading: bool,
+    /// … and the last one is over.
+    reloaded: bool,
     status: Option<String>,
     alive: bool,
     stopping: bool,
@@ -57,7 +59,10 @@ impl Systemd {
 
     /// A reload is under way, or over.
     pub fn reloading(&self, under_way: bool) {
-        self.say(|words| words.reloading = Some(under_way));
+        self.say(|words| {
+            words.reloading |= under_way;
+            words.reloaded = !under_way;
+        });
     }
 
     fn say(&self, change: impl FnOnce(&mut Words)) {
@@ -85,8 +90,9 @@ fn speak(shared: &Shared) {
 
 impl Words {
     fn is_nothing(&self) -> bool {
-        let Self { ready, reloading, status, alive, stopping } = self;
-        !ready && reloading.is_none() && status.is_none() && !alive && !stopping
+        let Self { ready, reloading, reloaded, status, alive, stopping } = self;
+        status.is_none()
+            && ![ready, reloading, reloaded, alive, stopping].into_iter().any(|said| *said)
     }
 
     /// As messages, in the order in which they are to be heard.
@@ -95,14 +101,13 @@ impl Words {
         if self.ready {
             all.push(vec![NotifyState::Ready]);
         }
-        match self.reloading {
-            None => {}
-            Some(true) => match NotifyState::monotonic_usec_now() {
+        if self.reloading {
+            match NotifyState::monotonic_usec_now() {
                 Ok(now) => all.push(vec![NotifyState::Reloading, now]),
                 Err(error) => tracing::debug!("systemd is not told of the reload: {error}"),
-            },
-            Some(false) => all.push(vec![NotifyState::Ready]),
+            }
         }
+        all.extend(self.reloaded.then(|| vec![NotifyState::Ready]));
         all.extend(self.status.as_deref().map(|status| vec![NotifyState::Status(status)]));
         all.extend(self.alive.then(|| vec![NotifyState::Watchdog]));
         all.extend(self.stopping.then(|| vec![NotifyState::Stopping]));

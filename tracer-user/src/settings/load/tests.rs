@@ -111,7 +111,7 @@ fn wrong_types_say_what_to_write() {
     says("pool = [1]", "must be a list of tables, and is a number");
     says("[metrics]\ntop_processes = \"20\"", "leave the quotes out");
     says("[metrics]\ntop_processes = 2.5", "must be a whole number, and is a number");
-    says("[metrics]\ntop_processes = 99999999999999999999", "a whole number from 0 to 500");
+    says("[metrics]\ntop_processes = 99999999999999999999", "a whole number from 0 to 200");
     says("[[pool]]\nname = 'x'\nignore = 'leak'", "write [\"leak\"]");
     says("[[pool]]\nname = 'x'\nignore = ['leek']", "did you mean \"leak\"?");
     says("[findings]\nhorizon = 1979-05-27", "is a date");
@@ -129,8 +129,8 @@ fn bounds_are_kept() {
     says("[findings]\nhorizon = '0s'", "must be 1s to 30d");
     says("[recorder]\nsegment_size = '1K'", "must be 64KiB to 1GiB");
     says("[recorder]\nsync = '0'", "must be 100ms to 1m");
-    says("[metrics]\nmax_pools = 501", "a whole number from 0 to 500");
-    says("[metrics]\nmax_pools = -1", "a whole number from 0 to 500");
+    says("[metrics]\nmax_pools = 201", "a whole number from 0 to 200");
+    says("[metrics]\nmax_pools = -1", "a whole number from 0 to 200");
     says("[watch]\ncomm = \"\\u0000\"", "control characters");
     says("[recorder]\ndirectory = \"/a\\u0000b\"", "control characters");
     says("[[pool]]\nname = ''", "a text of 1 to 200 characters");
@@ -171,8 +171,12 @@ fn values_fit_what_they_are_for_and_each_other() {
 
     let hook = |rest: &str| format!("[[alerts.webhook]]\nname = 'ops'\n{rest}");
     loaded(&hook("url = 'https://user.example.org:8443/a?b=c'"));
+    loaded(&hook("url = 'https://10.0.0.25:8443/a'"));
     for url in ["ftp://a", "a", "http://", "http:///a", "https://a:b", "http://a b", "http://a:0"] {
         says(&hook(&format!("url = '{url}'")), "r.toml:3: alerts.webhook.url: must be an address");
+    }
+    for host in ["10.0.0.256", "a.1", "1.2.3", "0x7f000001", "a.2."] {
+        says(&hook(&format!("url = 'https://{host}/a'")), "alerts.webhook.url: must be an address");
     }
     says(&hook("url = 'https://me:s3cr3t@a/'"), "send them by `headers`");
     let headers = |headers: &str| hook(&format!("url = 'http://a'\nheaders = {{ {headers} }}"));

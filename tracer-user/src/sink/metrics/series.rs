@@ -9,7 +9,8 @@ use crate::metrics::table::Description;
 use crate::metrics::{Family, Sample};
 use crate::text::printable;
 
-/// Longest value of a label, bytes; a longer one is cut, and told from others by a hash of all of it.
+/// Longest value of a label, bytes as it is told; a longer one is cut, and told from others by a hash of all
+/// of it.
 const MAX_LABEL_BYTES: usize = 200;
 
 /// Families with at least one series, in the order in which they were begun.
@@ -76,17 +77,24 @@ pub(super) fn texts<const N: usize>(labels: &[String; N]) -> [&str; N] {
 /// bytes. What was changed ends in a hash, so that two that differ stay two.
 pub(super) fn label(text: &str) -> String {
     let shown = printable(text);
-    if shown.len() == text.len() && text.len() <= MAX_LABEL_BYTES {
+    if shown.len() == text.len() && text.chars().map(told_bytes).sum::<usize>() <= MAX_LABEL_BYTES {
         return text.to_owned();
     }
     let mut hasher = FxHasher::default();
     text.hash(&mut hasher);
     let room = MAX_LABEL_BYTES - "…~".len() - 16;
-    let (end, cut) = match shown.len() > room {
-        true => (shown.floor_char_boundary(room), "…"),
-        false => (shown.len(), ""),
-    };
+    let mut bytes = 0;
+    let over = shown.char_indices().find(|(_, c)| {
+        bytes += told_bytes(*c);
+        bytes > room
+    });
+    let (end, cut) = over.map_or((shown.len(), ""), |(end, _)| (end, "…"));
     format!("{}{cut}~{:016x}", &shown[..end], hasher.finish())
+}
+
+/// What a character takes where it is told: JSON and Prometheus escape these two.
+fn told_bytes(c: char) -> usize {
+    if matches!(c, '"' | '\\') { 2 } else { c.len_utf8() }
 }
 
 #[cfg(test)]
@@ -105,6 +113,12 @@ mod tests {
         for long in [&one, &other, &"\x1b".repeat(300), &"x".repeat(201)] {
             assert!(label(long).len() <= MAX_LABEL_BYTES, "{long}");
         }
+        // No name is longer on its way than it is here.
+        for long in ["\"".repeat(200), "\\".repeat(101), "\\\"é".repeat(60)] {
+            let json = serde_json::to_string(&label(&long)).unwrap();
+            assert!(json.len() <= MAX_LABEL_BYTES + 2, "{json}");
+        }
+        assert_eq!(label(&"\"".repeat(100)), "\"".repeat(100));
         assert_ne!(label(&one), label(&other));
         assert_eq!(label(&"x".repeat(200)), "x".repeat(200));
     }

@@ -8,12 +8,11 @@ use crate::enrich::usage::Usage;
 use crate::kernel::cost::ProgramCost;
 use crate::metrics::{Family, table};
 use crate::model::Model;
-use crate::outbox::protocol::Delivery;
+use crate::outbox::protocol::{Delivery, ENDPOINT, EXPORTS};
 use crate::settings;
 use crate::sink::recorder::Totals;
 
 /// Who is no receiver of alerts, but told of with them.
-const ENDPOINT: &str = "endpoint";
 
 pub(super) fn families(
     counts: &mut Counts,
@@ -124,10 +123,11 @@ fn recorder(totals: &Totals, wall_ns: i64, families: &mut Families) {
 }
 
 fn deliveries(all: &[Delivery], families: &mut Families) {
-    let (endpoint, receivers): (Vec<&Delivery>, _) =
-        all.iter().partition(|delivery| delivery.receiver == ENDPOINT);
-    let receivers: Vec<_> =
-        receivers.into_iter().map(|delivery| (label(&delivery.receiver), delivery)).collect();
+    let receivers: Vec<_> = all
+        .iter()
+        .filter(|delivery| delivery.is_of_alerts())
+        .map(|delivery| (label(&delivery.receiver), delivery))
+        .collect();
     let each = |value: fn(&Delivery) -> u64| {
         receivers.iter().map(move |(name, delivery)| ([&**name], value(delivery) as f64))
     };
@@ -135,8 +135,16 @@ fn deliveries(all: &[Delivery], families: &mut Families) {
     families.each(&table::ALERTS_RETRIED, each(|delivery| delivery.retried));
     families.each(&table::ALERTS_LOST, each(|delivery| delivery.lost));
     families.each(&table::ALERTS_QUEUED, each(|delivery| delivery.queued));
-    let requests = endpoint
-        .into_iter()
+    let exports: Vec<_> =
+        all.iter().filter_map(|of| Some((label(of.receiver.strip_prefix(EXPORTS)?), of))).collect();
+    let exports = exports.iter().flat_map(|(name, of)| {
+        let counts = [("taken", of.delivered), ("failed", of.retried), ("refused", of.lost)];
+        counts.map(|(outcome, count)| ([&**name, outcome], count as f64))
+    });
+    families.each(&table::METRICS_EXPORTS, exports);
+    let requests = all
+        .iter()
+        .filter(|of| of.receiver == ENDPOINT)
         .flat_map(|of| [(["answered"], of.delivered as f64), (["refused"], of.lost as f64)]);
     families.each(&table::ENDPOINT_REQUESTS, requests);
 }

@@ -9,7 +9,8 @@ use crate::event::{Event, FindingState, StallKind, Stamped, Tick};
 use crate::kernel::cost::ProgramCost;
 use crate::metrics::{Family, Kind, table};
 use crate::model::script::{MIB, Script, memcg};
-use crate::outbox::protocol::Delivery;
+use crate::outbox::frame::encode;
+use crate::outbox::protocol::{Delivery, MAX_FRAME_BYTES, Order};
 use crate::sink::recorder::Totals;
 
 fn settings() -> settings::Metrics {
@@ -33,6 +34,7 @@ fn extra() -> Extra {
         deliveries: vec![
             Delivery { receiver: "webhook:a\n".into(), lost: 3, ..Delivery::default() },
             Delivery { receiver: "endpoint".into(), lost: 4, ..Delivery::default() },
+            Delivery { receiver: "metrics:b".into(), retried: 5, lost: 6, ..Delivery::default() },
         ],
         settings_ok: Some(false),
     }
@@ -133,6 +135,8 @@ fn findings_and_what_others_know_are_told() {
     assert_eq!(value(&now, "rampage_findings", &verdict), Some(1.0));
     assert_eq!(value(&now, "rampage_tracer_resident_memory", &[]), Some(9.0 * MIB as f64));
     assert_eq!(value(&now, "rampage_alerts_lost", &[]), Some(3.0));
+    let failed = [("receiver", "b"), ("outcome", "failed")];
+    assert_eq!(value(&now, "rampage_metrics_exports", &failed), Some(5.0));
     let refused = [("outcome", "refused")];
     assert_eq!(value(&now, "rampage_endpoint_requests", &refused), Some(4.0));
     assert_eq!(value(&now, "rampage_settings_last_reload_successful", &[]), Some(0.0));
@@ -191,6 +195,59 @@ fn series_are_bounded_by_the_settings() {
     let now = told(&script, vec![], &none);
     assert_eq!(value(&now, "rampage_processes", &[]), Some(300.0));
     assert_eq!(value(&now, "rampage_cgroups_omitted", &[]), Some(300.0));
+}
+
+/// Names as long and as hostile as they can be, and as much of everything as the settings allow.
+#[test]
+fn the_largest_snapshot_fits_a_frame() {
+    let most = 200;
+    let quotes = "\"".repeat(240);
+    let mut script = Script::new();
+    script.host(64_000.0, 6000.0, 100.0);
+    for n in 0..most {
+        let pod = "kubepods-burstable-pod01234567_89ab_cdef_0123_456789abcdef.slice";
+        let path = format!("/{pod}/lxc/{n}{quotes}/{n}{quotes}.scope");
+        script.cgroup_with(&path, 50.0, |cgroup| {
+            cgroup.max_bytes = Some(100 * MIB);
+            cgroup.high_bytes = Some(95 * MIB);
+            cgroup.events = Some(crate::event::CgroupEvents { max: 4, ..Default::default() });
+        });
+        script.psi(&path, 33.333_333, 12.345_678);
+        let tgid = 4_000_000 + n;
+        script.worker(tgid, &format!("{n}{quotes}"), &path);
+        script.look(tgid, |look| (look.requests, look.activity) = (Some(3), Activity::Request));
+        for step in 0..4 {
+            script.wait(0.01);
+            script.size(tgid, f64::from(n + 1) + f64::from(step) / 3.0);
+        }
+    }
+    let all = settings::Metrics {
+        top_processes: most,
+        max_cgroups: most,
+        max_pools: most,
+        ..settings::Metrics::default()
+    };
+    let finding = |id| {
+        let text = include_str!("../../outbox/finding.json");
+        let mut finding: crate::event::Finding = serde_json::from_str(text).unwrap();
+        finding.id = id;
+        if let Some(subject) = &mut finding.subject {
+            subject.pool = Some(quotes.as_str().into());
+            subject.cgroup = Some(quotes.as_str().into());
+        }
+        Event::Finding(Box::new(finding))
+    };
+    let families = told(&script, (0..200).map(finding).collect(), &all);
+    let series: usize = families.iter().map(|family| family.samples.len()).sum();
+    let snapshot = crate::metrics::Snapshot { families, ..Default::default() };
+    let order = Order::Metrics { id: u64::MAX, snapshot: Box::new(snapshot) };
+    let mut bytes = Vec::new();
+    encode(&order, &mut bytes).unwrap();
+    println!("{series} series, {} bytes", bytes.len());
+    // Not every series is there: without a forecast no time left, without a request no limit of PHP.
+    let all = 26 * most as usize + 400;
+    assert!(series > 22 * most as usize, "{series} series");
+    assert!(bytes.len() / series * all < MAX_FRAME_BYTES, "{} bytes", bytes.len());
 }
 
 /// Of the measurement below.

@@ -1,0 +1,187 @@
+//! The rules on small trees.
+
+use std::fs;
+use std::path::Path;
+
+use super::*;
+use crate::budget::{Budget, Demand};
+use crate::origin::Notes;
+use crate::{Facts, Machine, Observed, Process, Root};
+
+const GIB: u64 = 1 << 30;
+
+fn demand(subject: Subject, reserved_bytes: u64, worst_bytes: u64) -> Demand {
+    Demand {
+        subject,
+        name: "www".to_owned(),
+        reserved_bytes,
+        worst_bytes: Some(worst_bytes),
+        observed_bytes: None,
+        how: String::new(),
+        at: None,
+    }
+}
+
+/// A host of 16 GiB with the files of a tree (`-- PATH`, then lines), all units started at boot.
+fn judged(tree: &str, demands: Vec<Demand>, processes: Vec<Process>) -> Vec<Finding> {
+    let folder = tempfile::tempdir().unwrap();
+    for part in tree.split("-- ").skip(1) {
+        let (path, text) = part.split_once('\n').unwrap();
+        let outside = folder.path().join(path);
+        fs::create_dir_all(outside.parent().unwrap()).unwrap();
+        fs::write(&outside, text).unwrap();
+        if path.ends_with(".service") {
+            let wants = folder.path().join("etc/systemd/system/multi-user.target.wants");
+            fs::create_dir_all(&wants).unwrap();
+            fs::write(wants.join(outside.file_name().unwrap()), "").unwrap();
+        }
+    }
+    let root = Root::new(folder.path()).unwrap();
+    let mut notes = Notes::default();
+    let facts = Facts {
+        machine: Machine { total_bytes: 16 * GIB, ..Machine::default() },
+        units: crate::units::read(&root, &processes, &mut notes),
+        processes,
+        php: Default::default(),
+        mysql: Default::default(),
+        redis: Default::default(),
+        web: Default::default(),
+        system: Default::default(),
+    };
+    assert_eq!(notes.finish(), []);
+    let budget = Budget::new(16 * GIB, demands);
+    let observed = Observed::default();
+    judge(&Context { facts: &facts, budget: &budget, observed: &observed })
+}
+
+fn one<'a>(found: &'a [Finding], kind: &str) -> &'a Finding {
+    let mut own = found.iter().filter(|finding| finding.kind == kind);
+    let first = own.next().unwrap_or_else(|| panic!("no {kind} in {found:#?}"));
+    assert_eq!(own.next(), None);
+    first
+}
+
+fn to(finding: &Finding) -> String {
+    let change = finding.change.as_ref().unwrap();
+    format!("{} {}", change.at, change.to)
+}
+
+const PHP: &str = "-- usr/lib/systemd/system/php8.3-fpm.service\n[Service]\nExecStart=/bin/true\n";
+const MARIADB: &str =
+    "-- usr/lib/systemd/system/mariadb.service\n[Service]\nRestart=on-abnormal\nRestartSec=5s\n";
+
+#[test]
+fn a_stock_unit_is_a_warning_only_where_memory_runs_out() {
+    let stock = format!("{PHP}{MARIADB}");
+    let calm = judged(&stock, vec![demand(Subject::Php, GIB, 2 * GIB)], Vec::new());
+    assert!(calm.iter().all(|finding| finding.severity == Severity::Info), "{calm:#?}");
+    let demands =
+        vec![demand(Subject::Php, GIB, 160 * GIB), demand(Subject::Mysql, 3 * GIB, 4 * GIB)];
+    let found = judged(&stock, demands, Vec::new());
+    let drop_in = "/etc/systemd/system/php8.3-fpm.service.d/50-rampage.conf";
+    let unbounded = one(&found, "unit_unbounded");
+    assert_eq!(unbounded.severity, Severity::Warning);
+    assert_eq!(
+        unbounded.summary,
+        "php8.3-fpm.service has no MemoryMax: nothing stops its workers before they take 160 GiB"
+    );
+    // 16 GiB less 1.6 for the system and 3 for the database, in whole 64 MiB.
+    assert_eq!(to(unbounded), format!("{drop_in} MemoryMax=11648M"));
+    assert_eq!(unbounded.at.as_ref().unwrap().line, Some(1));
+    assert_eq!(to(one(&found, "unit_not_restarted")), format!("{drop_in} Restart=on-failure"));
+    let stops = one(&found, "unit_stops_with_a_worker");
+    assert_eq!(to(stops), format!("{drop_in} OOMPolicy=continue"));
+    assert_eq!(one(&found, "unit_unprotected").name, "mariadb.service");
+}
+
+#[test]
+fn the_administrators_own_line_is_changed() {
+    let own = "-- etc/systemd/system/php8.3-fpm.service.d/override.conf\n[Service]\nRestart=no\n\
+               OOMPolicy=kill\nMemoryMax=32G\nOOMScoreAdjust=-500\n\
+               -- etc/systemd/system/mariadb.service.d/a.conf\n[Service]\nMemoryMax=1G\n";
+    let demands =
+        vec![demand(Subject::Php, GIB, 2 * GIB), demand(Subject::Mysql, 2 * GIB, 4 * GIB)];
+    let found = judged(&format!("{PHP}{MARIADB}{own}"), demands, Vec::new());
+    let file = "/etc/systemd/system/php8.3-fpm.service.d/override.conf";
+    assert_eq!(to(one(&found, "unit_not_restarted")), format!("{file}:2 Restart=on-failure"));
+    assert_eq!(to(one(&found, "unit_stops_with_a_worker")), format!("{file}:3 OOMPolicy=continue"));
+    assert_eq!(one(&found, "unit_limit_above_memory").at.as_ref().unwrap().line, Some(4));
+    assert_eq!(one(&found, "unit_dies_before_php").severity, Severity::Warning);
+    let small = one(&found, "unit_limit_too_small");
+    assert_eq!(small.summary, "mariadb.service may take 1 GiB, but needs 2 GiB");
+    assert_eq!(to(small), "/etc/systemd/system/mariadb.service.d/a.conf:2 MemoryMax=2560M");
+    assert!(!found.iter().any(|finding| finding.kind == "unit_unbounded"));
+}
+
+#[test]
+fn lines_without_effect_are_told_with_what_was_meant() {
+    let own = "-- etc/systemd/system/mariadb.service.d/a.conf\n[Service]\nMemoryMax=8GB\n\
+               StartLimitIntervalSec=60\nStartLimitBurst=3\n";
+    let found = judged(&format!("{MARIADB}{own}"), Vec::new(), Vec::new());
+    let lost: Vec<String> = found
+        .iter()
+        .filter(|finding| finding.kind == "unit_line_without_effect")
+        .map(|finding| {
+            let section = finding.change.as_ref().unwrap().section.clone();
+            format!("{} {}", to(finding), section.unwrap_or_default())
+        })
+        .collect();
+    let file = "/etc/systemd/system/mariadb.service.d/a.conf";
+    assert_eq!(
+        lost,
+        [format!("{file}:2 MemoryMax=8G "), format!("{file}:3 StartLimitIntervalSec=60 Unit")]
+    );
+    // Three starts of five seconds are more than ten.
+    assert!(!found.iter().any(|finding| finding.kind == "unit_start_limit"));
+}
+
+#[test]
+fn starts_may_be_used_up() {
+    let own = "-- etc/systemd/system/mariadb.service.d/a.conf\n[Unit]\nStartLimitIntervalSec=60\n\
+               [Service]\nRestartSec=5\n";
+    let found = judged(&format!("{MARIADB}{own}"), Vec::new(), Vec::new());
+    let limit = one(&found, "unit_start_limit");
+    assert_eq!(
+        limit.summary,
+        "mariadb.service stays down after 5 starts within 60 s: it is started again after 5 s"
+    );
+    assert_eq!(to(limit), "/etc/systemd/system/mariadb.service.d/a.conf:4 RestartSec=13s");
+    assert_eq!(limit.at.as_ref().unwrap().line, Some(2));
+}
+
+#[test]
+fn a_limit_that_is_not_in_force_is_told() {
+    let process = Process {
+        tgid: 7,
+        comm: "mariadbd".to_owned(),
+        cgroup: "/system.slice/mariadb.service".to_owned(),
+        oom_score_adj: 5,
+        ..Process::default()
+    };
+    let own = "-- sys/fs/cgroup/system.slice/mariadb.service/memory.max\nmax\n\
+               -- etc/systemd/system/mariadb.service.d/a.conf\n[Service]\nMemoryMax=8G\n";
+    let found = judged(&format!("{MARIADB}{PHP}{own}"), Vec::new(), vec![process]);
+    let limit = one(&found, "unit_limit_not_in_force");
+    assert_eq!(limit.summary, "the files give mariadb.service 8 GiB, but no limit is in force");
+    assert_eq!(limit.severity, Severity::Warning);
+    assert_eq!(
+        limit.at.as_ref().unwrap().file.as_ref(),
+        Path::new("/etc/systemd/system/mariadb.service.d/a.conf")
+    );
+    assert!(one(&found, "unit_dies_before_php").summary.contains("(oom_score_adj 5)"));
+}
+
+#[test]
+fn an_unused_unit_is_nobodys_business() {
+    let tree =
+        format!("{PHP}-- etc/systemd/system/php8.3-fpm.service.d/a.conf\n[Service]\nMemoryMax=x\n");
+    let folder = tempfile::tempdir().unwrap();
+    for part in tree.split("-- ").skip(1) {
+        let (path, text) = part.split_once('\n').unwrap();
+        fs::create_dir_all(folder.path().join(path).parent().unwrap()).unwrap();
+        fs::write(folder.path().join(path), text).unwrap();
+    }
+    let facts = crate::units::read(&Root::new(folder.path()).unwrap(), &[], &mut Notes::default());
+    assert_eq!(facts.units.len(), 1);
+    assert_eq!(facts.used().count(), 0);
+}

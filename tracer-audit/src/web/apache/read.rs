@@ -1,0 +1,433 @@
+//! Reads Apache's files: continued lines, variables, sections that count only with a module or a define, and
+//! includes where they stand.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::words::{lines, negated, version, word};
+use crate::origin::{Notes, Origin};
+use crate::root::Root;
+
+/// Deepest include.
+const MAX_DEPTH: usize = 20;
+
+/// Most files.
+const MAX_FILES: usize = 2000;
+
+/// Most bytes of them together.
+const MAX_BYTES: usize = 16 << 20;
+
+/// Most directives that are kept.
+const MAX_DIRECTIVES: usize = 50_000;
+
+/// Modules that are always there in Debian's build, by the names that `<IfModule>` knows.
+const BUILT_IN: [&str; 16] = [
+    "core.c",
+    "core_module",
+    "mod_so.c",
+    "so_module",
+    "mod_watchdog.c",
+    "watchdog_module",
+    "http_core.c",
+    "http_module",
+    "mod_log_config.c",
+    "log_config_module",
+    "mod_logio.c",
+    "logio_module",
+    "mod_version.c",
+    "version_module",
+    "mod_unixd.c",
+    "unixd_module",
+];
+
+/// A line that says something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Directive {
+    /// As written; `<Name` opens and `</Name` closes a section.
+    pub name: String,
+    /// What follows, variables resolved; of a section up to its `>`.
+    pub args: String,
+    /// Where.
+    pub at: Origin,
+    /// How many sections it stands in.
+    pub depth: usize,
+}
+
+/// Why Apache does not start with a file.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refused {
+    /// `<Name` without `>`.
+    #[error("<{name}> has no closing >")]
+    NoBracket {
+        /// The section.
+        name: String,
+    },
+    /// A section without what it needs.
+    #[error("<{name}> needs an argument")]
+    NoArgument {
+        /// The section.
+        name: String,
+    },
+    /// A section that is open at the end.
+    #[error("<{name}> is not closed")]
+    NotClosed {
+        /// The section.
+        name: String,
+    },
+    /// An end without a beginning.
+    #[error("</{name}> closes nothing")]
+    NotOpen {
+        /// The section.
+        name: String,
+    },
+    /// The end of another section.
+    #[error("</{name}> stands where </{open}> should")]
+    Crossed {
+        /// What stands there.
+        name: String,
+        /// What is open.
+        open: String,
+    },
+    /// An include that is not optional.
+    #[error("{pattern} matches no file")]
+    NoFile {
+        /// The file or pattern.
+        pattern: String,
+    },
+    /// A circle, as a rule.
+    #[error("the includes go deeper than {MAX_DEPTH} files")]
+    TooDeep,
+}
+
+/// The whole configuration.
+#[derive(Clone, Debug, Default)]
+pub struct Config {
+    /// In order, up to an error.
+    pub items: Vec<Directive>,
+    /// Loaded modules by name, with the library's file.
+    pub modules: BTreeMap<String, String>,
+    /// The first error; nothing is read behind it.
+    pub refused: Option<(Origin, Refused)>,
+    /// What was read, in order.
+    pub files: Vec<Arc<Path>>,
+    /// The text of each line outside of sections.
+    pub lines: BTreeMap<Origin, String>,
+}
+
+impl Config {
+    /// Reads `conf`, whose folder is the server's root unless it says otherwise.
+    pub fn read(
+        root: &Root,
+        conf: &Path,
+        environment: &BTreeMap<String, String>,
+        notes: &mut Notes,
+    ) -> Self {
+        let names = BUILT_IN.iter().map(|&name| name.to_owned()).collect();
+        let mut reader = Reader {
+            config: Self::default(),
+            root,
+            notes,
+            environment,
+            server_root: conf.parent().unwrap_or(Path::new("/")).to_path_buf(),
+            defines: BTreeMap::new(),
+            names,
+            sections: 0,
+            depth: 0,
+            bytes: 0,
+            full: false,
+        };
+        let result = reader.file(conf, &Origin::whole(conf), false);
+        let mut config = reader.config;
+        config.refused = result.err();
+        config
+    }
+
+    /// All that is no section.
+    pub fn directives(&self) -> impl Iterator<Item = &Directive> {
+        self.items.iter().filter(|item| !item.name.starts_with('<'))
+    }
+
+    /// The last directive of these names outside of sections.
+    pub fn last(&self, names: &[&str]) -> Option<&Directive> {
+        let wanted = |item: &&Directive| {
+            item.depth == 0 && names.iter().any(|name| item.name.eq_ignore_ascii_case(name))
+        };
+        self.items.iter().rev().find(wanted)
+    }
+}
+
+type Failed = (Origin, Refused);
+
+struct Reader<'a> {
+    config: Config,
+    root: &'a Root,
+    notes: &'a mut Notes,
+    environment: &'a BTreeMap<String, String>,
+    server_root: PathBuf,
+    defines: BTreeMap<String, String>,
+    /// By which `<IfModule>` knows what is loaded.
+    names: BTreeSet<String>,
+    /// Open ones that are in the tree.
+    sections: usize,
+    depth: usize,
+    bytes: usize,
+    full: bool,
+}
+
+/// A section that is open in a file.
+struct Open {
+    name: String,
+    at: Origin,
+    /// Not part of the tree: its content stands for itself.
+    transparent: bool,
+    /// Its content does not count.
+    soaked: bool,
+}
+
+impl Reader<'_> {
+    fn file(&mut self, path: &Path, from: &Origin, optional: bool) -> Result<(), Failed> {
+        let text = match self.root.read(path) {
+            Ok(text) => text,
+            Err(error) => {
+                self.notes.unread(&error);
+                let pattern = path.display().to_string();
+                let missing = error.is_missing() && !optional;
+                return if missing {
+                    Err((from.clone(), Refused::NoFile { pattern }))
+                } else {
+                    Ok(())
+                };
+            }
+        };
+        if self.depth == MAX_DEPTH {
+            return Err((from.clone(), Refused::TooDeep));
+        }
+        self.bytes += text.len();
+        if self.config.files.len() == MAX_FILES || self.bytes > MAX_BYTES {
+            if !self.full {
+                self.notes
+                    .at(from.clone(), "not read on: more than 2000 files, or 16 MiB, are included");
+            }
+            self.full = true;
+            return Ok(());
+        }
+        let file: Arc<Path> = path.into();
+        self.config.files.push(file.clone());
+        self.depth += 1;
+        let mut open: Vec<Open> = Vec::new();
+        for (number, line) in lines(&text) {
+            if self.full {
+                break;
+            }
+            self.line(&line, Origin::new(&file, number), &mut open)?;
+        }
+        self.depth -= 1;
+        // Apache does not miss the end of an `<IfModule>` that holds.
+        let unclosed = open.into_iter().find(|section| section.soaked || !section.transparent);
+        match unclosed {
+            Some(section) if !self.full => {
+                Err((section.at, Refused::NotClosed { name: section.name }))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn line(&mut self, raw: &str, at: Origin, open: &mut Vec<Open>) -> Result<(), Failed> {
+        if raw.is_empty() || raw.starts_with('#') {
+            return Ok(());
+        }
+        let soaked = open.last().is_some_and(|section| section.soaked);
+        let line = if soaked { raw.to_owned() } else { self.resolved(raw) };
+        if let Some(section) = line.strip_prefix("</") {
+            return self.close(section, at, open);
+        }
+        if let Some(section) = line.strip_prefix('<') {
+            return self.open(section, at, open, soaked);
+        }
+        if soaked {
+            return Ok(());
+        }
+        let (name, args) = word(&line);
+        self.directive(&name, args, at, raw)
+    }
+
+    fn close(&mut self, section: &str, at: Origin, open: &mut Vec<Open>) -> Result<(), Failed> {
+        let (name, _) = section.split_once('>').unwrap_or((section, ""));
+        let name = name.trim().to_owned();
+        let Some(last) = open.pop() else {
+            return Err((at, Refused::NotOpen { name }));
+        };
+        if !last.name.eq_ignore_ascii_case(&name) {
+            return Err((at, Refused::Crossed { name, open: last.name }));
+        }
+        if !last.transparent && !last.soaked {
+            self.sections -= 1;
+            self.push(format!("</{}", last.name), String::new(), at);
+        }
+        Ok(())
+    }
+
+    fn open(
+        &mut self,
+        section: &str,
+        at: Origin,
+        open: &mut Vec<Open>,
+        soaked: bool,
+    ) -> Result<(), Failed> {
+        let end = section.find(|letter: char| letter.is_whitespace() || letter == '>');
+        let name = section[..end.unwrap_or(section.len())].to_owned();
+        let rest = &section[name.len()..];
+        let closing = rest.rfind('>');
+        if soaked {
+            open.push(Open { name, at, transparent: true, soaked: true });
+            return Ok(());
+        }
+        let Some(closing) = closing else {
+            return Err((at, Refused::NoBracket { name }));
+        };
+        let args = rest[..closing].trim();
+        let holds = match name.to_ascii_lowercase().as_str() {
+            "ifmodule" => Some(negated(args, |name| self.names.contains(name))),
+            "ifdefine" => Some(negated(args, |name| self.defines.contains_key(name))),
+            "iffile" => Some(negated(args, |path| self.root.exists(&self.below(path)))),
+            "ifdirective" => Some(negated(args, |name| self.knows(name))),
+            "ifversion" => Some(version(args)),
+            "ifsection" => Some(false),
+            _ => None,
+        };
+        if holds.is_some() && args.trim_start_matches('!').is_empty() {
+            return Err((at, Refused::NoArgument { name }));
+        }
+        if holds.is_none() {
+            self.push(format!("<{name}"), args.to_owned(), at.clone());
+            self.sections += 1;
+        }
+        let transparent = holds.is_some();
+        open.push(Open { name, at, transparent, soaked: holds == Some(false) });
+        Ok(())
+    }
+
+    fn directive(&mut self, name: &str, args: &str, at: Origin, raw: &str) -> Result<(), Failed> {
+        let (first, rest) = word(args);
+        match name.to_ascii_lowercase().as_str() {
+            "include" => return self.include(&first, at, false),
+            "includeoptional" => return self.include(&first, at, true),
+            "define" => {
+                let (value, _) = word(rest);
+                self.defines.insert(first, value);
+            }
+            "undefine" => drop(self.defines.remove(&first)),
+            "serverroot" => self.server_root = PathBuf::from(first),
+            "loadmodule" => self.load(&first, word(rest).0),
+            _ => {
+                if self.sections == 0 {
+                    self.config.lines.insert(at.clone(), raw.to_owned());
+                }
+                self.push(name.to_owned(), args.to_owned(), at);
+            }
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, name: String, args: String, at: Origin) {
+        if self.config.items.len() == MAX_DIRECTIVES {
+            self.notes.at(at, "not read on: there are more than 50000 directives");
+            self.full = true;
+            return;
+        }
+        self.config.items.push(Directive { name, args, at, depth: self.sections });
+    }
+
+    /// `<IfModule>` knows a module by its symbol and by the name of its source.
+    fn load(&mut self, symbol: &str, file: String) {
+        let stem = Path::new(&file).file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let source = match stem {
+            _ if symbol == "php_module" => "mod_php.c".to_owned(),
+            _ if symbol == "php7_module" => "mod_php7.c".to_owned(),
+            "mod_mpm_prefork" => "prefork.c".to_owned(),
+            "mod_mpm_worker" => "worker.c".to_owned(),
+            "mod_mpm_event" => "event.c".to_owned(),
+            stem => format!("{stem}.c"),
+        };
+        self.names.extend([symbol.to_owned(), source]);
+        self.config.modules.entry(symbol.to_owned()).or_insert(file);
+    }
+
+    /// Whether a loaded module has the directive, of those that bear on memory; of others it is not known.
+    fn knows(&self, directive: &str) -> bool {
+        let loaded = |module: &str| self.names.contains(module);
+        match directive.to_ascii_lowercase().as_str() {
+            "maxrequestworkers"
+            | "maxclients"
+            | "serverlimit"
+            | "startservers"
+            | "maxconnectionsperchild" => true,
+            "threadsperchild" | "threadlimit" => {
+                loaded("mpm_event_module") || loaded("mpm_worker_module")
+            }
+            "maxspareservers" | "minspareservers" => loaded("mpm_prefork_module"),
+            "php_value" | "php_admin_value" => loaded("php_module") || loaded("php7_module"),
+            _ => false,
+        }
+    }
+
+    fn below(&self, path: &str) -> PathBuf {
+        self.server_root.join(path)
+    }
+
+    fn include(&mut self, pattern: &str, at: Origin, optional: bool) -> Result<(), Failed> {
+        let path = self.below(pattern);
+        if !pattern.contains(['*', '?', '[']) {
+            return self.tree(&path, &at, optional, 0);
+        }
+        let found = self.root.glob(&path).unwrap_or_default();
+        if found.is_empty() && !optional {
+            return Err((at, Refused::NoFile { pattern: pattern.to_owned() }));
+        }
+        found.iter().try_for_each(|file| self.tree(file, &at, optional, 0))
+    }
+
+    /// A file, or all files of a folder and of those in it.
+    fn tree(
+        &mut self,
+        path: &Path,
+        at: &Origin,
+        optional: bool,
+        depth: usize,
+    ) -> Result<(), Failed> {
+        if !crate::php::fpm::conf::is_folder(self.root, path) || depth == MAX_DEPTH {
+            return self.file(path, at, optional);
+        }
+        let names = match self.root.list(path) {
+            Ok(names) => names,
+            Err(error) => {
+                self.notes.unread(&error);
+                Vec::new()
+            }
+        };
+        names.iter().try_for_each(|name| {
+            if self.full { Ok(()) } else { self.tree(name, at, optional, depth + 1) }
+        })
+    }
+
+    /// `${name}`, from a Define or the environment; an unknown one stays.
+    fn resolved(&self, line: &str) -> String {
+        let mut out = String::new();
+        let mut rest = line;
+        while let Some(start) = rest.find("${") {
+            let Some(len) = rest[start..].find('}') else {
+                break;
+            };
+            let name = &rest[start + 2..start + len];
+            out.push_str(&rest[..start]);
+            match self.defines.get(name).or_else(|| self.environment.get(name)) {
+                Some(value) => out.push_str(value),
+                None => out.push_str(&rest[start..=start + len]),
+            }
+            rest = &rest[start + len + 1..];
+        }
+        out.push_str(rest);
+        out
+    }
+}

@@ -1,0 +1,80 @@
+//! Three whole systems below tests/fixtures: the incident's host, the same one mended, and Debian's packages as
+//! they are installed.
+#![expect(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
+use std::path::{Path, PathBuf};
+
+use audit::{Finding, Observed, Report, Root, Severity};
+
+fn fixture(name: &str) -> Report {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name);
+    audit::audit(&Root::new(&folder).unwrap(), &Observed::default())
+}
+
+fn show(report: &Report) -> String {
+    let line = |finding: &Finding| {
+        let at = finding.at.as_ref().map_or(String::new(), |at| format!(" ({at})"));
+        format!("{:?} {}: {}{at}\n", finding.severity, finding.kind, finding.summary)
+    };
+    let notes = report.notes.iter().map(|note| format!("note: {}\n", note.text));
+    report.findings.iter().map(line).chain(notes).collect()
+}
+
+/// A finding of the incident: kind, name, file and line of the cause, the change.
+type Expected = (&'static str, &'static str, &'static str, Option<u32>, &'static str);
+
+#[test]
+fn the_incident_lacks_what_would_have_held_it() {
+    let report = fixture("incident");
+    let drop_in =
+        |unit: &str| PathBuf::from(format!("/etc/systemd/system/{unit}.d/50-rampage.conf"));
+    let php = "/usr/lib/systemd/system/php8.3-fpm.service";
+    let nginx = "/usr/lib/systemd/system/nginx.service";
+    let expected: [Expected; 4] = [
+        ("unit_unbounded", "php8.3-fpm.service", php, Some(5), "MemoryMax="),
+        ("unit_not_restarted", "php8.3-fpm.service", php, Some(5), "Restart=on-failure"),
+        ("unit_stops_with_a_worker", "php8.3-fpm.service", php, Some(5), "OOMPolicy=continue"),
+        ("unit_not_restarted", "nginx.service", nginx, Some(6), "Restart=on-failure"),
+    ];
+    for (kind, name, file, line, change) in expected {
+        let finding = report
+            .findings
+            .iter()
+            .find(|finding| finding.kind == kind && finding.name == name)
+            .unwrap_or_else(|| panic!("{kind} of {name}:\n{}", show(&report)));
+        let at = finding.at.as_ref().unwrap();
+        assert_eq!((&*at.file, at.line), (Path::new(file), line), "{kind} of {name}");
+        let to = finding.change.as_ref().unwrap();
+        assert!(to.to.starts_with(change), "{kind} of {name}: {to:?}");
+        assert_eq!(*to.at.file, drop_in(name), "{kind} of {name}");
+        assert_eq!(to.section.as_deref(), Some("Service"));
+    }
+    let swap = report.findings.iter().find(|finding| finding.kind == "system_swap_nearly_full");
+    let swap = swap.unwrap_or_else(|| panic!("{}", show(&report)));
+    assert_eq!(swap.severity, Severity::Warning);
+    assert_eq!(swap.summary, "swap is 82 % full: 3.3 GiB of 4.0 GiB");
+    assert!(report.findings.iter().any(|finding| finding.kind == "system_memory_nearly_full"));
+    let watch = report.findings.iter().find(|finding| finding.kind == "system_slow_watch");
+    let at = watch.and_then(|finding| finding.at.as_ref()).map(ToString::to_string);
+    assert_eq!(at.as_deref(), Some("/etc/cron.d/memory-monitor:1"));
+}
+
+#[test]
+fn what_is_mended_needs_nothing() {
+    let report = fixture("healthy");
+    assert!(report.worst() <= Some(Severity::Info), "{}", show(&report));
+    let mended = |finding: &&Finding| finding.kind.starts_with("unit_");
+    assert_eq!(report.findings.iter().find(mended), None, "{}", show(&report));
+}
+
+#[test]
+fn debian_as_it_is_installed_needs_nothing() {
+    let report = fixture("debian");
+    assert!(report.worst() <= Some(Severity::Info), "{}", show(&report));
+    let missing = ["php8.2-fpm.service", "nginx.service"];
+    for name in missing {
+        let told =
+            |finding: &&Finding| finding.kind == "unit_not_restarted" && finding.name == name;
+        assert!(report.findings.iter().any(|finding| told(&finding)), "{}", show(&report));
+    }
+}
