@@ -8,6 +8,7 @@ use rampage::event::{Evidence, Finding, FindingKind, NextVictim, Runaway};
 use tests::clock;
 use tests::foretold;
 use tests::incident::LIMIT_BYTES;
+use tests::incident::audited::Audited;
 use tests::incident::load::{Load, Log, Schedule};
 use tests::incident::site::Site;
 use tests::incident::story::{self, Story};
@@ -28,6 +29,9 @@ const LOAD: Schedule = Schedule {
     ],
     lasts_ms: 40_000,
 };
+const REDIS: &str = "/etc/redis/redis.conf";
+/// Pages only.
+const GOOD_DAY: Schedule = Schedule { imports_ms: &[], lasts_ms: 10_000, ..LOAD };
 /// Until then no more than one import begins at a time.
 const BURST_MS: u64 = 18_000;
 
@@ -234,5 +238,54 @@ fn started_in_the_middle() -> Result<()> {
     let after_s = (line.arrival_ns as f64 - started_ns as f64) / 1e9;
     println!("named {after_s:.1} s after its start: {}", finding.summary);
     ensure!(after_s <= 5.0 * f64::from(clock::patience()), "that is too late");
+    Ok(())
+}
+
+#[test]
+fn after_the_plan() -> Result<()> {
+    needs!(Btf, PhpFpm, PhpMysql, Mariadb, Redis, Nginx);
+    let tree = Tree::new()?;
+    let site = Site::start(&tree)?;
+    // A good day, for what a worker needs.
+    let good_day = tree.at("/good-day.jsonl");
+    let recorder = Tracer::record(&good_day, "")?;
+    Load::start(site.socket(), GOOD_DAY).finish()?;
+    recorder.finish()?;
+
+    let found = Audited::run(&site, &[])?;
+    found.tell("as it was");
+    found.must_say("critical", "/etc/php/8.2/fpm/pool.d/www.conf", "20 workers of 256 MiB")?;
+    found.must_say(
+        "warning",
+        "/etc/mysql/mysql.conf.d/performance.cnf",
+        "that file is never read",
+    )?;
+    found.must_say("warning", "/proc/meminfo", "swap is 82 % full")?;
+
+    let (trace, folder) = (good_day.display().to_string(), tree.path().display().to_string());
+    let planned = Audited::run(&site, &["--trace", &trace, "--plan", "--emit", &folder])?;
+    planned.tell("with a trace of a good day");
+    assert_eq!(planned.planned_bytes(), LIMIT_BYTES, "the plan adds up to the memory");
+    for line in planned.lines_by_hand(REDIS) {
+        tree.append(REDIS, line)?;
+    }
+    site.stop()?;
+
+    let site = Site::start(&tree)?;
+    let after = Audited::run(&site, &[])?;
+    after.tell("after its plan");
+    ensure!(after.findings().iter().all(|[severity, ..]| *severity != "critical"));
+    let path = site.cgroup().path();
+    let witness = Witness::new(&tree, site.place());
+    let tracer = Tracer::watch("")?;
+    let log = Load::start(site.socket(), LOAD).finish()?;
+    tracer.settle()?;
+    let trace = tracer.finish()?.trace;
+    let run = Run { site, witness, log, trace, path };
+    run.tell();
+    assert_eq!(run.witness.imports().len(), LOAD.imports_ms.len(), "imports that began");
+    assert_eq!(run.site.cgroup().oom_kills()?, 0);
+    let rate = run.log.rate(0, LOAD.lasts_ms);
+    ensure!(rate.percent() >= 99.0, "{rate:?}; {}", run.site.php_log());
     Ok(())
 }

@@ -13,7 +13,7 @@ use super::http::{self, HttpError};
 use crate::clock;
 
 /// A customer waits no longer than this.
-const PATIENCE: Duration = Duration::from_secs(5);
+const PATIENCE: Duration = Duration::from_secs(10);
 /// The one who started an import does.
 const IMPORT_PATIENCE: Duration = Duration::from_secs(60);
 /// A page that has this at its end came as a whole.

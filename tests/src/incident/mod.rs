@@ -5,6 +5,7 @@
 //! The servers see the configuration where it belongs (`/etc/php`, `/etc/mysql` …), because they have a mount
 //! namespace of their own, and like in a container their own process ids and network.
 
+pub mod audited;
 pub mod http;
 pub mod load;
 pub mod place;
