@@ -15,8 +15,18 @@ use crate::toolchain::Rustc;
 use crate::workspace::{Workspace, is_root, on_path};
 use crate::{debian, lint, setup, vm};
 
-/// Real PHP, and a FastCGI client to ask it.
-const PACKAGES: [&str; 4] = ["php8.2-fpm", "libfcgi-bin", "prometheus", "systemd"];
+/// Real PHP, a FastCGI client to ask it, and what else a shop is made of.
+const PACKAGES: [&str; 9] = [
+    "php8.2-fpm",
+    "php8.2-mysql",
+    "libfcgi-bin",
+    "prometheus",
+    "systemd",
+    "iproute2",
+    "mariadb-server",
+    "nginx-light",
+    "redis-server",
+];
 
 /// How long output may stay open after a test program's end.
 const GRACE: Duration = Duration::from_secs(5);
@@ -44,7 +54,7 @@ pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     setup::execute(workspace)?;
-    debian::ensure(&PACKAGES, "the tests of PHP and of the metrics")?;
+    debian::ensure(&PACKAGES, "the tests of PHP, of the metrics and of the incident")?;
     let rustc = Rustc::probe(workspace)?;
 
     let mut unit = workspace.cargo(["test", "--workspace", "--exclude", "tests"]);
