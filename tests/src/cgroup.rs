@@ -133,6 +133,16 @@ impl MemoryCgroup {
         self.set_v2("memory.oom.group", "1")
     }
 
+    /// Group kills in this cgroup and below; None = the kernel does not count them (before Linux 5.17), or v1.
+    pub fn group_kills(&self) -> Result<Option<u64>> {
+        if self.version == Version::V1 {
+            return Ok(None);
+        }
+        let text = read(&self.folder.join("memory.events"))?;
+        let value = text.lines().find_map(|line| line.strip_prefix("oom_group_kill "));
+        Ok(value.map(str::parse).transpose()?)
+    }
+
     /// Charge now, bytes.
     pub fn usage_bytes(&self) -> Result<u64> {
         let name = self.file("memory.usage_in_bytes", "memory.current");

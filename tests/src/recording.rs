@@ -28,6 +28,8 @@ pub struct Load {
     pub handle: RecorderHandle,
     /// Stalls so far: the next one has this number.
     pub fed: u64,
+    /// Ticks so far.
+    pub ticks: u64,
     recorder: Recorder,
     model: Model,
     noise: u64,
@@ -39,7 +41,7 @@ impl Load {
         let recorder = Recorder::open(settings)?;
         let handle = recorder.handle();
         let model = Model::new(&Config::default());
-        let mut load = Self { handle, fed: 0, recorder, model, noise: 1 };
+        let mut load = Self { handle, fed: 0, ticks: 0, recorder, model, noise: 1 };
         let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id")?;
         load.feed(Event::Header(Box::new(Header {
             schema: SCHEMA.to_owned(),
@@ -113,6 +115,7 @@ impl Load {
 
     /// A tick as the pipeline does it: losses are told behind it.
     pub fn tick(&mut self) -> Result<()> {
+        self.ticks += 1;
         self.feed(Event::Tick(Tick {}))?;
         match self.recorder.take_lost() {
             Some(lost) => self.feed(Event::Lost(lost)),
@@ -136,11 +139,12 @@ impl Load {
         })
     }
 
-    /// Ends it in order.
-    pub fn finish(mut self) -> Result<()> {
+    /// Ends it in order; gives the number of all ticks, the last one among them.
+    pub fn finish(mut self) -> Result<u64> {
         self.tick()?;
         self.feed(Event::End(End { reason: "signal".to_owned(), events: 0, lost: 0 }))?;
-        Ok(self.recorder.finish()?)
+        self.recorder.finish()?;
+        Ok(self.ticks)
     }
 }
 
@@ -200,16 +204,25 @@ impl Found {
         }
     }
 
-    /// Fails unless all that was fed is here, or told as lost, and nothing is here twice.
-    pub fn check(&self, fed: u64, lost: u64) -> Result<()> {
+    /// Fails unless all that was fed is here, or told as lost and nothing else is, and nothing is here twice.
+    pub fn check(&self, fed: u64, ticks: u64, lost: u64) -> Result<()> {
         ensure!(self.damage.is_none(), "damaged: {:?}", self.damage);
         ensure!(self.stalls.is_sorted_by(|one, next| one < next), "stalls out of order");
         let told = self.lost.get("recorder").copied().unwrap_or(0);
         ensure!(told == lost, "{told} told as lost, {lost} counted");
-        let missing = fed - self.stalls.len() as u64;
-        // Each stall has a growth beside it, and there are ticks.
-        ensure!(missing * 2 <= lost + 1, "{missing} stalls are missing, {lost} events lost");
-        ensure!(missing > 0 || lost < 10, "nothing is missing, and {lost} events are lost");
+        let missing = |of: &str, fed: u64, here: usize| {
+            let missing = fed.checked_sub(here as u64);
+            missing.with_context(|| format!("{here} {of}, {fed} were fed"))
+        };
+        let stalls = missing("stalls", fed, self.stalls.len())?;
+        let ticks = missing("ticks", ticks, self.ticks_ns.len())?;
+        // Each stall has a growth beside it. What is lost together may begin or end between the two, and lack
+        // a line about what was lost before.
+        let (least, slack) = (2 * stalls + ticks, 3 * self.breaks.len() as u64);
+        ensure!(
+            (least.saturating_sub(slack)..=least + slack).contains(&lost),
+            "{stalls} stalls and {ticks} ticks are missing, {lost} events lost, {slack} either way"
+        );
         Ok(())
     }
 }

@@ -225,7 +225,11 @@ impl Service {
 
     /// Processes that it started and that are there.
     pub fn children(&self) -> Result<BTreeMap<u32, String>> {
-        let text = fs::read_to_string(format!("/proc/{0}/task/{0}/children", self.pid()))?;
+        // Each thread has its own.
+        let mut text = String::new();
+        for task in fs::read_dir(format!("/proc/{}/task", self.pid()))? {
+            text.push_str(&fs::read_to_string(task?.path().join("children"))?);
+        }
         let named = text.split_whitespace().filter_map(|pid| {
             let comm = fs::read_to_string(format!("/proc/{pid}/comm")).ok()?;
             Some((pid.parse().ok()?, comm.trim().to_owned()))

@@ -198,7 +198,8 @@ fn a_recorder_that_is_stopped_for_ten_seconds_goes_on() -> Result<()> {
     let status = clock::wait_for("its end", SOON, || Ok(running.0.try_wait()?))?;
     assert!(status.success(), "{status} after {:?}", started.elapsed());
     let found = Found::read(&state)?;
-    found.check(found.stalls.last().context("no stalls")? + 1, 0)?;
+    let fed = found.stalls.last().context("no stalls")? + 1;
+    found.check(fed, found.ticks_ns.len() as u64, 0)?;
     assert!(found.is_complete && found.breaks.is_empty(), "{:?}", found.breaks);
     let gaps = found.ticks_ns.windows(2).filter(|pair| pair[1] - pair[0] > 10_000_000_000);
     assert_eq!(gaps.count(), 1, "the ticks show for how long it stood still");

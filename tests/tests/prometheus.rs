@@ -112,6 +112,7 @@ fn promtool_has_nothing_to_say_of_the_metrics() -> Result<()> {
         "rampage_tracer_resident_memory_bytes{process=\"courier\"} ",
         "rampage_recorder_failing 0",
         "rampage_lost_records_total{source=\"ring:growth\"} ",
+        "rampage_lost_records_total{source=\"alerts\"} 0",
     ] {
         ensure!(text.lines().any(|line| line.starts_with(name)), "no {name} in {text}");
     }

@@ -99,17 +99,24 @@ fn a_full_disk_is_counted_and_recording_goes_on_when_there_is_room() -> Result<(
     assert_eq!(full.damage, None, "what is there is whole");
     fs::remove_file(&filler)?;
     load.until("room", 1, |load| load.handle.totals().failing.is_none())?;
-    let lost = load.handle.totals().lost;
+    // What waited for the disk goes first.
+    let (mut lost, mut looks) = (0, 0);
     load.until("no more losses", 10, |load| {
-        load.handle.totals().lost == lost || { load.handle.totals().failing.is_none() }
+        let now = load.handle.totals().lost;
+        looks = if now == lost { looks + 1 } else { 0 };
+        lost = now;
+        looks == 50
     })?;
     let fed = load.fed;
     let handle = load.handle.clone();
     load.until("the story to go on", 10, |load| load.fed > fed + 200)?;
     let fed = load.fed;
-    load.finish()?;
+    let ticks = load.finish()?;
+    assert_eq!(handle.totals().lost, lost, "lost where there is room");
     let found = Found::read(&disk.path().join("state"))?;
-    found.check(fed, handle.totals().lost)?;
+    found.check(fed, ticks, lost)?;
+    let last: Vec<u64> = (fed - 200..fed).collect();
+    assert!(found.stalls.ends_with(&last), "the end of it: {:?}", found.stalls.last());
     assert!(found.is_complete);
     assert_eq!(found.breaks.len(), 1, "{:?}", found.breaks);
     Ok(())
@@ -139,6 +146,8 @@ fn a_disk_that_fails_is_told_and_what_can_be_read_is_whole() -> Result<()> {
     let found = Found::read(&disk.path().join("state"))?;
     assert_eq!(found.damage, None);
     assert!(found.is_complete && found.stalls.is_sorted_by(|one, next| one < next));
+    // A file that could not be synced is left without its end; one that is full has it.
+    assert!(!found.breaks.is_empty(), "nothing failed");
     // A file that could not be synced may lack what was told in it; all is counted.
     let told = found.lost.get("recorder").copied().unwrap_or(0);
     assert!(told <= handle.totals().lost, "{told} of {:?}", handle.totals());
@@ -305,5 +314,6 @@ fn its_cost_is_bounded() -> Result<()> {
     let most = if cfg!(debug_assertions) { 400_000 } else { 20_000 };
     assert!(each < most, "{each} ns an event");
     assert!(at_start < 5 << 19, "{at_start} bytes at the start");
+    assert!(at_end < at_start + (1 << 20), "{at_end} bytes at the end, {at_start} at the start");
     Ok(())
 }

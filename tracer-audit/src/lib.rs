@@ -5,6 +5,7 @@
 //! the host ([`Budget`]). Nothing is written, no process is stopped, nothing is asked over a network. Owns no
 //! output: the command `rampage audit` shows the [`Report`].
 
+mod bound;
 pub mod budget;
 mod dpkg;
 pub mod machine;

@@ -1,6 +1,26 @@
 //! Damages files, for the tests of the parsers.
 
+use std::time::{Duration, Instant};
+
 use fastrand::Rng;
+
+/// Calls `round` with its number for a second and a half, or for RAMPAGE_FUZZ_SECONDS. None may take long.
+pub fn fuzz(mut round: impl FnMut(&mut Rng, u64)) {
+    let seconds = std::env::var("RAMPAGE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
+    let time = seconds.map_or(Duration::from_millis(1500), Duration::from_secs);
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut rng = Rng::with_seed(seed);
+    let (started, mut rounds) = (Instant::now(), 0);
+    while started.elapsed() < time {
+        let before = Instant::now();
+        round(&mut rng, rounds);
+        assert!(before.elapsed() < Duration::from_secs(5), "round {rounds} takes too long");
+        rounds += 1;
+    }
+    assert!(rounds > 100, "only {rounds} rounds");
+    println!("{rounds} rounds");
+}
 
 /// Damages `text` once: a byte flipped, a part cut, doubled or moved, NULs, huge numbers, deep nesting.
 pub fn mutate(text: &mut Vec<u8>, rng: &mut Rng) {

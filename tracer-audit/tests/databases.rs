@@ -208,6 +208,16 @@ fn a_folder_that_is_included_by_another_name_is_read() {
 }
 
 #[test]
+fn without_a_version_its_groups_are_passed_over() {
+    let own = ("etc/mysql/conf.d/own.cnf", "[mariadb-10.11]\ninnodb_buffer_pool_size=60G\n");
+    let files = [("var/lib/dpkg/status", ""), ("usr/sbin/mariadbd", ""), own];
+    let report = audit(4, &files);
+    let note = report.notes.iter().find(|note| note.text.contains("version is not known")).unwrap();
+    assert_eq!(note.at.as_ref().unwrap().to_string(), "/etc/mysql/conf.d/own.cnf:2");
+    assert!(!kinds(&report).iter().any(|kind| kind.starts_with("mysql")), "{:?}", kinds(&report));
+}
+
+#[test]
 fn a_wrong_suffix_and_a_wrong_group_are_seen() {
     let report =
         audit(16, &[("etc/mysql/conf.d/own.conf", "[mysqld]\ninnodb_buffer_pool_size=1G\n")]);

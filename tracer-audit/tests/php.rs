@@ -66,8 +66,11 @@ const KEYS: [&str; 13] = [
 /// What php-fpm says of a configuration: None where it refuses it; else `pool key = value`.
 fn php_fpm(folder: &Path) -> (Option<Vec<String>>, String) {
     let conf = folder.join("php-fpm.conf");
-    let output =
-        run("php-fpm8.2", "php8.2-fpm", &["-n", "-R", "-tt", "-y", conf.to_str().unwrap()]);
+    let output = run(
+        "/usr/sbin/php-fpm8.2",
+        "php8.2-fpm",
+        &["-n", "-R", "-tt", "-y", conf.to_str().unwrap()],
+    );
     let text = both(&output);
     if !output.status.success() {
         return (None, text);
@@ -267,7 +270,7 @@ fn memory_limit_is_what_php_makes_of_it() {
             .unwrap();
         let path = file.to_str().unwrap();
 
-        let info = both(&run("php-fpm8.2", "php8.2-fpm", &["-c", path, "-i"]));
+        let info = both(&run("/usr/sbin/php-fpm8.2", "php8.2-fpm", &["-c", path, "-i"]));
         let line = |key: &str| {
             let line = info.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(" => "));
             line.unwrap().rsplit_once(" => ").unwrap().1.to_owned()
@@ -326,7 +329,7 @@ fn conf_d_comes_after_php_ini_in_the_order_of_names() {
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
         }
-        let output = Command::new("php-fpm8.2")
+        let output = Command::new("/usr/sbin/php-fpm8.2")
             .args(["-c", folder.path().to_str().unwrap(), "-i"])
             .env("PHP_INI_SCAN_DIR", folder.path().join("d"))
             .output()

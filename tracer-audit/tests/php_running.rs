@@ -27,6 +27,16 @@ impl Drop for Running {
     }
 }
 
+fn start(conf: &Path) -> Running {
+    let child = Command::new("/usr/sbin/php-fpm8.2")
+        .args(["-n", "-R", "-F", "-y", conf.to_str().unwrap()])
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .expect("this test needs the Debian package php8.2-fpm");
+    Running(child)
+}
+
 /// What the script answers through FastCGI, without the headers.
 fn request(socket: &Path, script: &Path) -> String {
     use std::io::{Read as _, Write as _};
@@ -69,13 +79,7 @@ fn ask(folder: &Path) -> (String, String) {
                 echo ini_get('memory_limit'), \"\\n\";";
     fs::write(&script, body).unwrap();
     let conf = folder.join("php-fpm.conf");
-    let child = Command::new("php-fpm8.2")
-        .args(["-n", "-R", "-F", "-y", conf.to_str().unwrap()])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("this test needs the Debian package php8.2-fpm");
-    let running = Running(child);
+    let running = start(&conf);
     let answer = request(&folder.join("www.sock"), &script);
     drop(running);
     let (limit, raised) = answer.trim().split_once(' ').unwrap();
@@ -167,7 +171,7 @@ fn drop_in_files_override_a_pool() {
     assert_eq!((limit.as_str(), raised.as_str()), ("512M", "512M"));
     let conf = folder.path().join("php-fpm.conf");
     let arguments = ["-n", "-R", "-tt", "-y", conf.to_str().unwrap()];
-    let output = Command::new("php-fpm8.2").args(arguments).output().unwrap();
+    let output = Command::new("/usr/sbin/php-fpm8.2").args(arguments).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(said.contains("pm.max_children = 3"), "{said}");
 }
@@ -197,13 +201,7 @@ fn a_change_is_in_force_after_a_reload() {
     let conf = folder.path().join("php-fpm.conf");
     let text = private(folder.path(), &format!("pid = @DIR@/fpm.pid\n{WWW}pm.max_children = 2\n"));
     fs::write(&conf, &text).unwrap();
-    let child = Command::new("php-fpm8.2")
-        .args(["-n", "-R", "-F", "-y", conf.to_str().unwrap()])
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .expect("this test needs the Debian package php8.2-fpm");
-    let running = Running(child);
+    let running = start(&conf);
     let tgid = Pid::from_child(&running.0);
     let pid_file = folder.path().join("fpm.pid");
     wait_for("php-fpm", || pid_file.exists() && running_site(&conf).pools[0].running.len() == 2);

@@ -1,6 +1,7 @@
 //! HTTP as a client: one attempt of a POST, with everything bounded.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -8,6 +9,7 @@ use reqwest::redirect::Policy;
 use reqwest::{Client, Response, StatusCode, Url};
 use tokio::time::timeout;
 
+use crate::names::Names;
 use crate::receiver::Outcome;
 
 /// What is read of an answer.
@@ -61,6 +63,7 @@ pub fn client(url: &Url, patience: Duration) -> Result<Client, BadSetting> {
         .http1_only()
         .redirect(Policy::none())
         .retry(reqwest::retry::never())
+        .dns_resolver(Arc::new(Names))
         .timeout(patience)
         .pool_max_idle_per_host(1)
         .pool_idle_timeout(IDLE)

@@ -1,4 +1,4 @@
-//! The courier: a process without privileges that `rampage serve` starts. It takes findings to journal,
+//! The courier: a process without capabilities that `rampage serve` starts. It takes findings to journal,
 //! webhooks, commands and OpenTelemetry collectors, and serves the metrics. `docs/alerts.md` has the
 //! formats and what is promised.
 //!
@@ -15,6 +15,7 @@ pub mod endpoint;
 mod http;
 pub mod hub;
 pub mod journal;
+mod names;
 pub mod otlp;
 pub mod question;
 pub mod receiver;
@@ -33,10 +34,6 @@ use rampage::kernel::inherit;
 use rampage::outbox::spawn::{LINK_FD, LISTEN_FD, LISTEN_VARIABLE};
 use rampage::text;
 
-/// Threads look names up, and do nothing else.
-const THREAD_STACK_BYTES: usize = 256 << 10;
-const MAX_THREADS: usize = 16;
-
 /// Runs as a child of `rampage serve`, until that ends.
 pub fn main() -> anyhow::Result<()> {
     let not_alone = "this is started by `rampage serve`, and does nothing by itself";
@@ -53,14 +50,9 @@ pub fn main() -> anyhow::Result<()> {
 pub fn run(link: UnixStream, listener: Option<OwnedFd>) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(MAX_THREADS)
-        .thread_stack_size(THREAD_STACK_BYTES)
         .build()
         .context("cannot start the event loop")?;
-    let ended = runtime.block_on(hub::run(link, listener));
-    // A look-up of a name that hangs is not waited for.
-    runtime.shutdown_background();
-    ended
+    runtime.block_on(hub::run(link, listener))
 }
 
 /// One line to standard error, which is the tracer's: its journal.

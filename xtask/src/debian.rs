@@ -62,12 +62,23 @@ pub fn ensure(packages: &[&str], purpose: &str) -> anyhow::Result<()> {
         )
     })?;
     eprintln!("setup: installed in {:.0?}", started.elapsed());
-    if missing.iter().any(|package| package.ends_with("-fpm"))
-        && Path::new("/run/systemd/system").exists()
-    {
-        eprintln!("setup: php-fpm was not started; `systemctl disable php8.2-fpm` keeps it so");
+    if Path::new("/run/systemd/system").exists() {
+        missing.iter().filter_map(|package| notice(package)).for_each(|line| eprintln!("{line}"));
     }
     Ok(())
+}
+
+/// What is said of a package whose service was not started, but will be at the next start of the system.
+fn notice(package: &str) -> Option<String> {
+    let what = match package {
+        "prometheus" => ", and would listen on port 9090 of all addresses",
+        fpm if fpm.ends_with("-fpm") => "",
+        _ => return None,
+    };
+    Some(format!(
+        "setup: {package} was not started; at the next start of this system it would be{what}: `systemctl \
+         disable {package}` keeps it from that"
+    ))
 }
 
 /// Names of the packages that dpkg's status file has as installed.
@@ -87,6 +98,13 @@ fn installed(status: &str) -> HashSet<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn services_that_would_start_are_told() {
+        assert!(notice("prometheus").is_some_and(|line| line.contains("disable prometheus`")));
+        assert!(notice("php8.2-fpm").is_some_and(|line| line.contains("disable php8.2-fpm`")));
+        assert_eq!(notice("libfcgi-bin"), None);
+    }
 
     #[test]
     fn only_installed_packages_count() {

@@ -261,6 +261,15 @@ fn read(
     let used = sources.of_args(args);
     let groups = installed::groups(flavour, version, sources.group_suffix.as_deref());
     let reading = reader::read(root, &sources, notes);
+    let versioned = |group: &str| {
+        let digits = group.rsplit_once('-').map_or("", |(_, version)| version);
+        digits.starts_with(|c: char| c.is_ascii_digit())
+    };
+    let unsure = reading.given.iter().find(|given| version.is_none() && versioned(&given.group));
+    if let Some(Given { group, at, .. }) = unsure {
+        let text = format!("the server's version is not known: the group [{group}] is passed over");
+        notes.at(at.clone(), text);
+    }
     let rest = args.get(used..).unwrap_or_default();
     let mut settings = Settings::new((flavour, version), &reading.given, &groups, rest, notes);
     if flavour == Flavour::Mysql {

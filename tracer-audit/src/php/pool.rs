@@ -9,8 +9,12 @@ use super::fpm::{Conf, Manager, PhpValue, RawPool};
 use super::ini::files::Ini;
 use super::ini::quantity::{self, LEAST_LIMIT_BYTES};
 use super::master::Worker;
+use crate::bound::short;
 use crate::origin::{Origin, Set};
 use crate::size;
+
+/// Most values without effect that are kept.
+const MAX_DEAD: usize = 10;
 
 /// PHP's own memory_limit, bytes.
 pub const DEFAULT_LIMIT_BYTES: u64 = 128 << 20;
@@ -198,7 +202,8 @@ fn memory(php: &[PhpValue], ini: &Ini, version: Option<Version>) -> Memory {
             memory.apply(set, set_by, version);
         }
         if values.len() > 1 {
-            memory.dead.extend(values.drain(1..));
+            let dead = values.drain(1..).take(MAX_DEAD);
+            memory.dead.extend(dead.map(|set| Set { value: short(&set.value), ..set }));
         }
     }
     memory
@@ -216,7 +221,7 @@ impl Memory {
         }
         if quantity.odd || too_small {
             let taken_bytes = limit.filter(|_| !refused);
-            self.odd.push(Odd { text: set.value.clone(), taken_bytes, at: set.at.clone() });
+            self.odd.push(Odd { text: short(&set.value), taken_bytes, at: set.at.clone() });
         }
         if !refused {
             self.limit_bytes = Set { value: limit, at: set.at.clone() };

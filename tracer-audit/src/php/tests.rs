@@ -273,7 +273,7 @@ fn a_folder_of_a_thousand_includes_ends() {
         fs::write(dir.join(format!("{number}.conf")), "[www]\npm.max_children = 5\n").unwrap();
     }
     let report = audit(&Root::new(folder.path()).unwrap(), &Observed::default());
-    assert!(report.notes.iter().any(|note| note.text.contains("1000 files")));
+    assert!(report.notes.iter().any(|note| note.text.contains("more than 1000 files")));
 }
 
 #[test]

@@ -21,6 +21,7 @@ use tonic::transport::{Channel, ClientTlsConfig, Endpoint};
 use tonic::{Code, Request, Response, Status};
 
 use crate::http::{self, BadSetting};
+use crate::names;
 use crate::receiver::Outcome;
 
 /// Why no connection to a collector can be made.
@@ -130,7 +131,7 @@ fn channel(url: &Url, patience: Duration) -> Result<Channel, tonic::transport::E
         http::crypto();
         endpoint = endpoint.tls_config(ClientTlsConfig::new().with_native_roots())?;
     }
-    Ok(endpoint.connect_lazy())
+    Ok(endpoint.connect_with_connector_lazy(names::connector()))
 }
 
 fn below(url: &Url, path: &str) -> Url {

@@ -5,6 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use rampage::settings::{Alerts, CommandAlert, Span};
+use rustix::process::Gid;
+use rustix::thread::set_thread_groups;
 
 use crate::tracer::{Tracer, nobody, until};
 
@@ -32,8 +34,11 @@ fn each_finding_is_given_to_one_run_without_shell_privileges_or_environment() {
         folder.path(),
         "record",
         "cat >> \"$1\"; echo >> \"$1\"; env > \"$1.env\"; echo \"$2\" > \"$1.arg\"\n\
-         cat /proc/self/oom_score_adj > \"$1.oom\"; grep Cap /proc/self/status > \"$1.caps\"",
+         cat /proc/self/oom_score_adj > \"$1.oom\"; grep Cap /proc/self/status > \"$1.caps\"\n\
+         grep Groups: /proc/self/status > \"$1.groups\"",
     );
+    // As root: one that the courier shall not have.
+    let is_in_group = set_thread_groups(&[Gid::from_raw(4)]).is_ok();
     let run = [path.to_str().unwrap(), out.to_str().unwrap(), "$(touch /tmp/never) *"];
     let mut tracer = Tracer::start(Alerts { command: vec![command("one", &run)], ..nobody() });
     tracer.tell(1..=5);
@@ -52,6 +57,7 @@ fn each_finding_is_given_to_one_run_without_shell_privileges_or_environment() {
     assert!(environment.contains("RAMPAGE_KIND=pressure\n"));
     assert!(environment.contains("RAMPAGE_COMM=evil\n\"$(id)\n"));
     assert!(!environment.contains("HOME=") && !environment.contains("CARGO"), "{environment}");
+    assert!(!is_in_group || read("groups").trim() == "Groups:", "{}", read("groups"));
     for line in read("caps").lines() {
         assert!(line.ends_with("\t0000000000000000"), "{line}");
     }

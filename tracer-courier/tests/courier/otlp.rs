@@ -293,7 +293,8 @@ fn a_collector_that_hangs_up_with_a_record_in_hand_gets_it_again() {
     let seen: Arc<Mutex<Seen>> = Arc::default();
     let _running = collect(address, &seen, Mood { hang_up: 2, ..Mood::default() });
     until("the collector listens", || std::net::TcpStream::connect(address).is_ok());
-    let mut tracer = Tracer::start(otlp(format!("http://{address}"), OtlpProtocol::Grpc));
+    let url = format!("http://localhost:{}", address.port());
+    let mut tracer = Tracer::start(otlp(url, OtlpProtocol::Grpc));
     tracer.tell(1..=5);
     let delivery = tracer.wait("otlp:fleet", |now| now.delivered + now.lost == 5);
     assert_eq!((delivery.retried, delivery.lost), (2, 0));

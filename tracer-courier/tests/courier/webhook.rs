@@ -50,6 +50,17 @@ fn every_finding_arrives_once_and_in_order_though_the_receiver_fails_at_first() 
 }
 
 #[test]
+fn names_are_looked_up_without_a_thread() {
+    let web = Web::ok();
+    let url = web.url.replace("127.0.0.1", "localhost");
+    let mut tracer = Tracer::start(hooks(vec![hook("ops", &url)]));
+    tracer.tell(1..=3);
+    tracer.wait("webhook:ops", |now| now.delivered == 3);
+    let threads = std::fs::read_dir(format!("/proc/{}/task", tracer.courier.tgid())).unwrap();
+    assert_eq!(threads.count(), 1);
+}
+
+#[test]
 fn a_long_pause_that_a_receiver_asks_for_loses_nothing_and_is_kept() {
     let web = Web::start(|_| Act::Answer(429, "Retry-After: 3600\r\n".to_owned()));
     let mut tracer = Tracer::start(hooks(vec![hook("ops", &web.url)]));

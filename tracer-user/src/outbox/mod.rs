@@ -1,4 +1,4 @@
-//! The way out of the tracer: findings and metrics go to the courier, a process without privileges that
+//! The way out of the tracer: findings and metrics go to the courier, a process without capabilities that
 //! talks to journal, network and commands, so that neither can reach or stop the pipeline.
 //!
 //! [`start`] starts the courier, and spawns a task on the runtime of the run. The [`Outbox`] is a sink like any other; the [`Handle`] is for whoever runs it:

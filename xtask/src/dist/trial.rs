@@ -1,6 +1,7 @@
 //! The life of the package in a Debian: installed, upgraded, removed, purged, and nothing left.
 
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Instant;
 
@@ -19,22 +20,23 @@ const STATE: &str = "/var/lib/rampage";
 /// Made when the service is enabled.
 const WANTED: &str = "/etc/systemd/system/multi-user.target.wants/rampage.service";
 
-/// What the package must bring.
-const FILES: [&str; 14] = [
-    BINARY,
-    SETTINGS,
-    "/usr/lib/rampage/rampage-courier",
-    "/usr/lib/systemd/system/rampage.service",
-    "/usr/share/man/man1/rampage.1.gz",
-    "/usr/share/man/man1/rampage-serve.1.gz",
-    "/usr/share/man/man1/rampage-watch.1.gz",
-    "/usr/share/man/man5/rampage.toml.5.gz",
-    "/usr/share/bash-completion/completions/rampage",
-    "/usr/share/zsh/vendor-completions/_rampage",
-    "/usr/share/fish/vendor_completions.d/rampage.fish",
-    "/usr/share/doc/rampage/copyright",
-    "/usr/share/doc/rampage/changelog.Debian.gz",
-    "/usr/share/doc/rampage/examples/prometheus/rampage.rules.yml",
+/// What the package must bring, with its rights; all of it is root:root.
+const FILES: [(&str, u32); 14] = [
+    (BINARY, 0o755),
+    // It may hold tokens.
+    (SETTINGS, 0o640),
+    ("/usr/lib/rampage/rampage-courier", 0o755),
+    ("/usr/lib/systemd/system/rampage.service", 0o644),
+    ("/usr/share/man/man1/rampage.1.gz", 0o644),
+    ("/usr/share/man/man1/rampage-serve.1.gz", 0o644),
+    ("/usr/share/man/man1/rampage-watch.1.gz", 0o644),
+    ("/usr/share/man/man5/rampage.toml.5.gz", 0o644),
+    ("/usr/share/bash-completion/completions/rampage", 0o644),
+    ("/usr/share/zsh/vendor-completions/_rampage", 0o644),
+    ("/usr/share/fish/vendor_completions.d/rampage.fish", 0o644),
+    ("/usr/share/doc/rampage/copyright", 0o644),
+    ("/usr/share/doc/rampage/changelog.Debian.gz", 0o644),
+    ("/usr/share/doc/rampage/examples/prometheus/rampage.rules.yml", 0o644),
 ];
 
 /// Installs `deb`, a higher version over it, removes and purges it.
@@ -56,8 +58,8 @@ fn life(debian: &Folder, deb: &Path, next: &Path) -> anyhow::Result<()> {
     let before = debian.list()?;
 
     install(debian, deb, VERSION).context("installing")?;
-    for file in FILES {
-        ensure!(debian.path(file).is_file(), "the package brings no {file}");
+    for (file, mode) in FILES {
+        check(&debian.path(file), mode).with_context(|| file.to_owned())?;
     }
     ensure!(is_link(debian, WANTED), "the service is not enabled");
     let said = debian.run(&[BINARY, "--version"])?;
@@ -101,7 +103,33 @@ fn install(debian: &Folder, deb: &Path, version: &str) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Whether this is a file of root with these rights.
+fn check(path: &Path, mode: u32) -> anyhow::Result<()> {
+    let data = fs::symlink_metadata(path).context("the package does not bring it")?;
+    let (is, owner) = (data.mode() & 0o7777, (data.uid(), data.gid()));
+    ensure!(data.is_file() && is == mode, "its mode is {is:04o}, not {mode:04o}");
+    ensure!(owner == (0, 0), "it is of {owner:?}, not of root");
+    Ok(())
+}
+
 /// Its target is known in the Debian only.
 fn is_link(debian: &Folder, path: &str) -> bool {
     fs::symlink_metadata(debian.path(path)).is_ok_and(|data| data.is_symlink())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn rights_are_held_against_the_list() {
+        let path = std::env::temp_dir().join(format!("rampage-trial-{}", std::process::id()));
+        fs::write(&path, "").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let open = check(&path, 0o640).unwrap_err().to_string();
+        fs::remove_file(&path).unwrap();
+        assert_eq!(open, "its mode is 0644, not 0640");
+        assert!(check(&path, 0o640).is_err());
+    }
 }

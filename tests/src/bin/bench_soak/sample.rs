@@ -6,7 +6,8 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 
 use crate::{
-    IDLE_GOAL_PERCENT, LOAD_GOAL_PERCENT, PEAK_GOAL_MIB, SLOPE_GOAL_KIB_PER_HOUR, START_GOAL_MIB,
+    DESCRIPTORS_GOAL, IDLE_GOAL_PERCENT, LOAD_GOAL_PERCENT, PEAK_GOAL_MIB, SLOPE_GOAL_KIB_PER_HOUR,
+    START_GOAL_MIB,
 };
 
 /// At one moment.
@@ -91,8 +92,8 @@ impl Samples {
         format!("{} {resident:.2} MiB, {} fds, {cpu:.2} %", self.name, last.descriptors)
     }
 
-    /// Prints all; whether each goal was met. The courier's memory has no goal of its own.
-    pub fn report(&self) -> Result<bool> {
+    /// Prints all; whether each goal was met. Those of the memory are the tracer's alone.
+    pub fn report(&self, is_tracer: bool) -> Result<bool> {
         let idle = self.after_idle.context("no idle time")?;
         let last = self.last().context("no load")?;
         let mib = |kib: u64| kib as f64 / 1024.0;
@@ -100,10 +101,16 @@ impl Samples {
         let slope = slope_kib_per_hour(later);
         let fds = || later.iter().map(|sample| sample.descriptors);
         let (fewest, most) = (fds().min().unwrap_or(0), fds().max().unwrap_or(0));
+        let of_tracer = |goal: f64| if is_tracer { goal } else { f64::INFINITY };
         let rows = [
-            ("resident after the start, MiB", mib(self.start.resident_kib), START_GOAL_MIB),
-            ("resident at the peak, MiB", mib(last.peak_kib), PEAK_GOAL_MIB),
+            (
+                "resident after the start, MiB",
+                mib(self.start.resident_kib),
+                of_tracer(START_GOAL_MIB),
+            ),
+            ("resident at the peak, MiB", mib(last.peak_kib), of_tracer(PEAK_GOAL_MIB)),
             ("slope of the second half, KiB/h", slope, SLOPE_GOAL_KIB_PER_HOUR),
+            ("descriptors, most − fewest", (most - fewest) as f64, DESCRIPTORS_GOAL),
             ("idle, % of a core", idle.cpu_percent_since(&self.start), IDLE_GOAL_PERCENT),
             ("under load, % of a core", last.cpu_percent_since(&idle), LOAD_GOAL_PERCENT),
         ];

@@ -43,5 +43,5 @@ fn main() -> Result<()> {
         }
         thread::sleep(STEP);
     }
-    load.finish()
+    load.finish().map(drop)
 }

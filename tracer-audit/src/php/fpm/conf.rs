@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::directive::{self, Value, ValueError};
+use crate::bound::{Bound, short};
 use crate::origin::{Notes, Origin, Set};
 use crate::php::Version;
 use crate::php::ini::files::{Environment, variable};
@@ -23,9 +24,6 @@ const NEWEST: Version = Version::new(8, 3);
 
 /// Most files that are read for one php-fpm.conf.
 const MAX_FILES: usize = 1000;
-
-/// Most bytes of them together.
-const MAX_BYTES: usize = 16 << 20;
 
 /// Most pools, values of a pool, lines and errors that are kept: far more than anybody writes, and little
 /// enough for a hostile file.
@@ -72,20 +70,30 @@ pub struct RawPool {
 impl RawPool {
     /// A number; None where it is not set.
     pub fn number(&self, name: &str) -> Option<Set<i32>> {
-        let directive = self.values.get(name)?;
-        match directive.value {
-            Value::Number(number) => Some(Set::at(number, directive.at.clone())),
-            _ => None,
-        }
+        number(&self.values, name)
     }
 
     /// A text; None where it is not set.
     pub fn text(&self, name: &str) -> Option<Set<String>> {
-        let directive = self.values.get(name)?;
-        match &directive.value {
-            Value::Text(text) => Some(Set::at(text.clone(), directive.at.clone())),
-            _ => None,
-        }
+        text(&self.values, name)
+    }
+}
+
+type Values = BTreeMap<&'static str, Directive>;
+
+fn number(values: &Values, name: &str) -> Option<Set<i32>> {
+    let directive = values.get(name)?;
+    match directive.value {
+        Value::Number(number) => Some(Set::at(number, directive.at.clone())),
+        _ => None,
+    }
+}
+
+fn text(values: &Values, name: &str) -> Option<Set<String>> {
+    let directive = values.get(name)?;
+    match &directive.value {
+        Value::Text(text) => Some(Set::at(text.clone(), directive.at.clone())),
+        _ => None,
     }
 }
 
@@ -178,7 +186,8 @@ impl Conf {
     /// Reads the file `path`.
     pub fn read(root: &Root, path: &Path, source: &Source<'_>, notes: &mut Notes) -> Self {
         let mut conf = Self::default();
-        let mut state = State { root, source, notes, pool: None, depth: 0, bytes: 0, full: false };
+        let mut state =
+            State { root, source, notes, pool: None, depth: 0, bound: Bound::new(MAX_FILES) };
         let at = Origin::whole(path);
         conf.load(path, at, &mut state);
         // What is missing may stand in a line that was passed over.
@@ -191,20 +200,12 @@ impl Conf {
 
     /// A number before the pools.
     pub fn number(&self, name: &str) -> Option<Set<i32>> {
-        let directive = self.global.get(name)?;
-        match directive.value {
-            Value::Number(number) => Some(Set::at(number, directive.at.clone())),
-            _ => None,
-        }
+        number(&self.global, name)
     }
 
     /// A text before the pools.
     pub fn text(&self, name: &str) -> Option<Set<String>> {
-        let directive = self.global.get(name)?;
-        match &directive.value {
-            Value::Text(text) => Some(Set::at(text.clone(), directive.at.clone())),
-            _ => None,
-        }
+        text(&self.global, name)
     }
 
     fn refuse(&mut self, at: Origin, why: Refused) {
@@ -217,7 +218,7 @@ impl Conf {
         if state.depth == MAX_DEPTH {
             self.refuse(from, Refused::TooDeep);
             // Each line of a circle would be followed anew.
-            state.full = true;
+            state.bound.full = true;
             return;
         }
         let text = match state.root.read(path) {
@@ -231,20 +232,14 @@ impl Conf {
                 return;
             }
         };
-        state.bytes += text.len();
-        if self.files.len() == MAX_FILES || state.bytes > MAX_BYTES {
-            if !state.full {
-                let many = "not read on: more than 1000 files, or 16 MiB, are included";
-                state.notes.at(from, many);
-            }
-            state.full = true;
+        if !state.bound.takes(text.len(), &from, state.notes) {
             return;
         }
         let file: Arc<Path> = path.into();
         self.files.push(file.clone());
         state.depth += 1;
         for (line, number) in text.split(|&byte| byte == b'\n').zip(1_u32..) {
-            if state.full {
+            if state.bound.full {
                 break;
             }
             self.line(line, Origin::new(&file, number), state);
@@ -288,7 +283,7 @@ impl Conf {
             }
         };
         for file in found {
-            if !state.full && !is_folder(state.root, &file) {
+            if !state.bound.full && !is_folder(state.root, &file) {
                 self.load(&file, at.clone(), state);
             }
         }
@@ -315,9 +310,7 @@ struct State<'a> {
     /// Of [`Conf::pools`].
     pool: Option<usize>,
     depth: usize,
-    bytes: usize,
-    /// The bounds are reached: no more files.
-    full: bool,
+    bound: Bound,
 }
 
 struct LineReader<'a, 's, 'o> {
@@ -351,7 +344,7 @@ impl Reader for LineReader<'_, '_, '_> {
                 self.section(name);
                 Ok(())
             }
-            Statement::Entry { key, value: None } => Err(Refused::NoValue { key }),
+            Statement::Entry { key, value: None } => Err(Refused::NoValue { key: short(&key) }),
             Statement::Entry { key, value: Some(value) } => self.entry(key, value),
             Statement::Element { key, offset, value } => self.element(key, offset, value),
         };
@@ -364,6 +357,8 @@ impl Reader for LineReader<'_, '_, '_> {
 
 impl LineReader<'_, '_, '_> {
     fn section(&mut self, name: String) {
+        // No process would show more of it, either.
+        let name = if name.len() > 255 { short(&name) } else { name };
         if name.eq_ignore_ascii_case("global") {
             self.state.pool = None;
             return;
@@ -371,8 +366,7 @@ impl LineReader<'_, '_, '_> {
         let pools = &mut self.conf.pools;
         let known = pools.iter().position(|pool| pool.name.eq_ignore_ascii_case(&name));
         if known.is_none() && pools.len() == MAX_POOLS {
-            self.state.notes.at(self.at.clone(), "not read on: there are more than 500 pools");
-            self.state.full = true;
+            self.state.bound.stop(self.at, "500 pools", self.state.notes);
             return;
         }
         let index = known.unwrap_or_else(|| {
@@ -401,16 +395,17 @@ impl LineReader<'_, '_, '_> {
         let in_pool = self.state.pool.is_some();
         let Some((name, kind)) = directive::find(&key, in_pool, self.state.source.version) else {
             if self.state.source.version.is_none_or(|version| version > NEWEST) {
-                let text = format!("{key} is no directive up to PHP {NEWEST}: passed over");
+                let text =
+                    format!("{} is no directive up to PHP {NEWEST}: passed over", short(&key));
                 self.state.notes.at(self.at.clone(), text);
                 return Ok(());
             }
             let place = if in_pool { "in a pool" } else { "before a pool" };
-            return Err(Refused::Unknown { key, place });
+            return Err(Refused::Unknown { key: short(&key), place });
         };
         let pool = self.state.pool.and_then(|index| self.conf.pools.get_mut(index));
         let value = directive::value(kind, &text, pool.as_ref().map(|pool| pool.name.as_str()))
-            .map_err(|source| Refused::Value { key, text, source })?;
+            .map_err(|source| Refused::Value { key: short(&key), text: short(&text), source })?;
         let directive = Directive { value, at: self.at.clone() };
         match pool {
             Some(pool) => pool.values.insert(name, directive),
@@ -422,11 +417,11 @@ impl LineReader<'_, '_, '_> {
     fn element(&mut self, key: String, offset: String, text: String) -> Result<(), Refused> {
         if key == "access.suppress_path" {
             let fits = offset.is_empty() && text.starts_with('/') && self.state.pool.is_some();
-            return if fits { Ok(()) } else { Err(Refused::Element { key }) };
+            return if fits { Ok(()) } else { Err(Refused::Element { key: short(&key) }) };
         }
         let pool = self.state.pool.and_then(|index| self.conf.pools.get_mut(index));
         let Some(pool) = pool.filter(|_| !offset.is_empty()) else {
-            return Err(Refused::Element { key });
+            return Err(Refused::Element { key: short(&key) });
         };
         let (admin, is_flag) = match key.as_str() {
             "php_value" => (false, false),
@@ -436,16 +431,20 @@ impl LineReader<'_, '_, '_> {
             "env" if !text.is_empty() => return Ok(()),
             "env" => {
                 let source = ValueError::Name;
-                return Err(Refused::Value { key, text, source });
+                return Err(Refused::Value { key: short(&key), text: short(&text), source });
             }
-            _ => return Err(Refused::Unknown { key, place: "in a pool" }),
+            _ => return Err(Refused::Unknown { key: short(&key), place: "in a pool" }),
         };
         let value = if is_flag {
             directive::flag(&text).map(|on| if on { "1" } else { "0" }.to_owned())
         } else {
             directive::expanded(&text, Some(&pool.name))
         };
-        let value = value.map_err(|source| Refused::Value { key, text, source })?;
+        let value = value.map_err(|source| Refused::Value {
+            key: short(&key),
+            text: short(&text),
+            source,
+        })?;
         if pool.php.len() == MAX_VALUES {
             self.state
                 .notes

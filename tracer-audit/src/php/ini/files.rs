@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::parser::{End, Reader, Statement, parse};
+use crate::bound::short;
 use crate::origin::{Notes, Origin, Set};
 use crate::root::Root;
 
@@ -147,7 +148,8 @@ pub fn variable(
         Some(environment) => Some(environment.get(name).cloned().unwrap_or_default()),
         None => {
             let text = format!(
-                "${{{name}}} comes from the environment, which is not known here: the line is passed over"
+                "${{{}}} comes from the environment, which is not known here: the line is passed over",
+                short(name)
             );
             notes.at(at, text);
             None
@@ -179,7 +181,7 @@ impl Reader for FileReader<'_> {
             return true;
         }
         match statement {
-            Statement::Section(name) => self.special = special(&name).then_some(name),
+            Statement::Section(name) => self.special = special(&name).then(|| short(&name)),
             Statement::Entry { key, value: Some(value) } => {
                 let set = Set::at(value, Origin::new(self.file, line));
                 match &self.special {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::words::{lines, negated, version, word};
+use crate::bound::{Bound, short};
 use crate::origin::{Notes, Origin};
 use crate::root::Root;
 
@@ -14,9 +15,6 @@ const MAX_DEPTH: usize = 20;
 
 /// Most files.
 const MAX_FILES: usize = 2000;
-
-/// Most bytes of them together.
-const MAX_BYTES: usize = 16 << 20;
 
 /// Most directives that are kept.
 const MAX_DIRECTIVES: usize = 50_000;
@@ -134,8 +132,7 @@ impl Config {
             names,
             sections: 0,
             depth: 0,
-            bytes: 0,
-            full: false,
+            bound: Bound::new(MAX_FILES),
         };
         let result = reader.file(conf, &Origin::whole(conf), false);
         let mut config = reader.config;
@@ -171,8 +168,7 @@ struct Reader<'a> {
     /// Open ones that are in the tree.
     sections: usize,
     depth: usize,
-    bytes: usize,
-    full: bool,
+    bound: Bound,
 }
 
 /// A section that is open in a file.
@@ -203,13 +199,7 @@ impl Reader<'_> {
         if self.depth == MAX_DEPTH {
             return Err((from.clone(), Refused::TooDeep));
         }
-        self.bytes += text.len();
-        if self.config.files.len() == MAX_FILES || self.bytes > MAX_BYTES {
-            if !self.full {
-                self.notes
-                    .at(from.clone(), "not read on: more than 2000 files, or 16 MiB, are included");
-            }
-            self.full = true;
+        if !self.bound.takes(text.len(), from, self.notes) {
             return Ok(());
         }
         let file: Arc<Path> = path.into();
@@ -217,7 +207,7 @@ impl Reader<'_> {
         self.depth += 1;
         let mut open: Vec<Open> = Vec::new();
         for (number, line) in lines(&text) {
-            if self.full {
+            if self.bound.full {
                 break;
             }
             self.line(&line, Origin::new(&file, number), &mut open)?;
@@ -226,8 +216,8 @@ impl Reader<'_> {
         // Apache does not miss the end of an `<IfModule>` that holds.
         let unclosed = open.into_iter().find(|section| section.soaked || !section.transparent);
         match unclosed {
-            Some(section) if !self.full => {
-                Err((section.at, Refused::NotClosed { name: section.name }))
+            Some(section) if !self.bound.full => {
+                Err((section.at, Refused::NotClosed { name: short(&section.name) }))
             }
             _ => Ok(()),
         }
@@ -256,10 +246,10 @@ impl Reader<'_> {
         let (name, _) = section.split_once('>').unwrap_or((section, ""));
         let name = name.trim().to_owned();
         let Some(last) = open.pop() else {
-            return Err((at, Refused::NotOpen { name }));
+            return Err((at, Refused::NotOpen { name: short(&name) }));
         };
         if !last.name.eq_ignore_ascii_case(&name) {
-            return Err((at, Refused::Crossed { name, open: last.name }));
+            return Err((at, Refused::Crossed { name: short(&name), open: short(&last.name) }));
         }
         if !last.transparent && !last.soaked {
             self.sections -= 1;
@@ -276,15 +266,15 @@ impl Reader<'_> {
         soaked: bool,
     ) -> Result<(), Failed> {
         let end = section.find(|letter: char| letter.is_whitespace() || letter == '>');
-        let name = section[..end.unwrap_or(section.len())].to_owned();
-        let rest = &section[name.len()..];
+        let (name, rest) = section.split_at(end.unwrap_or(section.len()));
+        let name = name.to_owned();
         let closing = rest.rfind('>');
         if soaked {
             open.push(Open { name, at, transparent: true, soaked: true });
             return Ok(());
         }
         let Some(closing) = closing else {
-            return Err((at, Refused::NoBracket { name }));
+            return Err((at, Refused::NoBracket { name: short(&name) }));
         };
         let args = rest[..closing].trim();
         let holds = match name.to_ascii_lowercase().as_str() {
@@ -332,8 +322,7 @@ impl Reader<'_> {
 
     fn push(&mut self, name: String, args: String, at: Origin) {
         if self.config.items.len() == MAX_DIRECTIVES {
-            self.notes.at(at, "not read on: there are more than 50000 directives");
-            self.full = true;
+            self.bound.stop(&at, "50000 directives", self.notes);
             return;
         }
         self.config.items.push(Directive { name, args, at, depth: self.sections });
@@ -383,7 +372,7 @@ impl Reader<'_> {
         }
         let found = self.root.glob(&path).unwrap_or_default();
         if found.is_empty() && !optional {
-            return Err((at, Refused::NoFile { pattern: pattern.to_owned() }));
+            return Err((at, Refused::NoFile { pattern: short(pattern) }));
         }
         found.iter().try_for_each(|file| self.tree(file, &at, optional, 0))
     }
@@ -407,7 +396,7 @@ impl Reader<'_> {
             }
         };
         names.iter().try_for_each(|name| {
-            if self.full { Ok(()) } else { self.tree(name, at, optional, depth + 1) }
+            if self.bound.full { Ok(()) } else { self.tree(name, at, optional, depth + 1) }
         })
     }
 

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::words::{End, Words};
+use crate::bound::{Bound, short};
 use crate::origin::{Notes, Origin};
 use crate::root::Root;
 use crate::web::socket::Socket;
@@ -17,9 +18,6 @@ const MAX_BLOCKS: usize = 200;
 
 /// Most files.
 const MAX_FILES: usize = 5000;
-
-/// Most bytes of them together.
-const MAX_BYTES: usize = 16 << 20;
 
 /// Most directives that are kept.
 const MAX_DIRECTIVES: usize = 50_000;
@@ -99,8 +97,7 @@ impl Config {
             folder,
             blocks,
             depth: 0,
-            bytes: 0,
-            full: false,
+            bound: Bound::new(MAX_FILES),
         };
         let result = reader.file(conf, &Origin::whole(conf));
         let mut config = reader.config;
@@ -148,8 +145,7 @@ struct Reader<'a> {
     /// Names and first arguments of the open blocks.
     blocks: Vec<(String, String)>,
     depth: usize,
-    bytes: usize,
-    full: bool,
+    bound: Bound,
 }
 
 impl Reader<'_> {
@@ -166,13 +162,7 @@ impl Reader<'_> {
         if self.depth == MAX_DEPTH {
             return Err((from.clone(), Refused::TooDeep));
         }
-        self.bytes += text.len();
-        if self.config.files.len() == MAX_FILES || self.bytes > MAX_BYTES {
-            if !self.full {
-                self.notes
-                    .at(from.clone(), "not read on: more than 5000 files, or 16 MiB, are included");
-            }
-            self.full = true;
+        if !self.bound.takes(text.len(), from, self.notes) {
             return Ok(());
         }
         let file: Arc<Path> = path.into();
@@ -180,7 +170,7 @@ impl Reader<'_> {
         self.depth += 1;
         let outer = self.blocks.len();
         let mut words = Words::new(&text);
-        while !self.full {
+        while !self.bound.full {
             let (args, line, end) = match words.directive() {
                 Ok(found) => found,
                 Err(refused) => return Err((Origin::new(&file, words.line), refused)),
@@ -228,7 +218,7 @@ impl Reader<'_> {
             let number =
                 text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u32>().is_ok();
             if !number || args.len() != 1 {
-                return Err((at, Refused::Value { name, text }));
+                return Err((at, Refused::Value { name, text: short(&text) }));
             }
         }
         if block {
@@ -238,8 +228,7 @@ impl Reader<'_> {
             self.blocks.push((name.clone(), args.first().cloned().unwrap_or_default()));
         }
         if self.config.directives.len() == MAX_DIRECTIVES {
-            self.notes.at(at, "not read on: there are more than 50000 directives");
-            self.full = true;
+            self.bound.stop(&at, "50000 directives", self.notes);
             return Ok(());
         }
         self.config.directives.push(Directive {
@@ -259,7 +248,7 @@ impl Reader<'_> {
         }
         let found = self.root.glob(&path).unwrap_or_default();
         for file in found {
-            if self.full {
+            if self.bound.full {
                 break;
             }
             // A link that leads out of an unpacked file system is not nginx's to refuse.

@@ -83,7 +83,8 @@ impl Counts {
                 self.source.clone_from(&header.source);
                 if header.source == "live" {
                     // From 0 on, so that the first loss is seen to be one.
-                    loss_sources().for_each(|source| self.lost(source, 0));
+                    let sources = loss_sources().chain(["alerts"]);
+                    sources.for_each(|source| self.lost(source, 0));
                 }
             }
             Event::Lost(lost) => self.lost(&lost.source, lost.records),
