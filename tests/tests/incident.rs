@@ -23,17 +23,17 @@ use tests::tracer::Tracer;
 const LOAD: Schedule = Schedule {
     pages_per_s: 10,
     imports_ms: &[
-        5000, 8000, 11_000, 14_000, // one after the other
-        18_000, 18_050, 18_100, 18_150, 18_200, 18_250, 18_300, 18_350, 18_400, 18_450, 18_500,
-        18_550,
+        12_000, 15_000, 18_000, 21_000, // one after the other
+        25_000, 25_050, 25_100, 25_150, 25_200, 25_250, 25_300, 25_350, 25_400, 25_450, 25_500,
+        25_550,
     ],
-    lasts_ms: 40_000,
+    lasts_ms: 45_000,
 };
 const REDIS: &str = "/etc/redis/redis.conf";
 /// Pages only.
 const GOOD_DAY: Schedule = Schedule { imports_ms: &[], lasts_ms: 10_000, ..LOAD };
 /// Until then no more than one import begins at a time.
-const BURST_MS: u64 = 18_000;
+const BURST_MS: u64 = 25_000;
 
 /// What a run of the site came to.
 struct Run {

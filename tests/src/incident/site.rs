@@ -3,7 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,6 +19,8 @@ use crate::cgroup::MemoryCgroup;
 use crate::clock;
 
 const SOON: Duration = Duration::from_secs(30);
+/// Pages at the same time, more than there are workers.
+const WARM_UP: usize = 60;
 const DATABASE: &str = "
 CREATE DATABASE shop;
 CREATE USER shop@localhost IDENTIFIED BY '';
@@ -108,6 +110,7 @@ impl Site {
         });
         let log = tree.at("/var/log/php8.2-fpm.log");
         serves.with_context(|| std::fs::read_to_string(&log).unwrap_or_default())?;
+        warm_up(&socket);
         let (is_over, incidences) = (Arc::default(), Arc::default());
         let keeper = Keeper {
             place: Arc::clone(&place),
@@ -130,7 +133,7 @@ impl Site {
     }
 
     /// Where nginx listens.
-    pub fn socket(&self) -> &std::path::Path {
+    pub fn socket(&self) -> &Path {
         &self.socket
     }
 
@@ -250,6 +253,15 @@ fn look(server: &mut Running, place: &Place) -> Option<String> {
         });
     }
     None
+}
+
+/// Lets all workers answer once, as those of a site that is up for a day have.
+fn warm_up(socket: &Path) {
+    thread::scope(|scope| {
+        for _ in 0..WARM_UP {
+            scope.spawn(|| http::get(socket, "/", SOON));
+        }
+    });
 }
 
 /// Root has no password.
