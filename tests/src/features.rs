@@ -98,6 +98,10 @@ features! {
     Mariadb = "mariadb", Path::new("/usr/sbin/mariadbd").exists();
     /// redis-server is installed.
     Redis = "redis", Path::new("/usr/bin/redis-server").exists();
+    /// nginx is installed.
+    Nginx = "nginx", Path::new("/usr/sbin/nginx").exists();
+    /// PHP's driver for MariaDB is installed.
+    PhpMysql = "php-mysql", Path::new("/etc/php/8.2/mods-available/pdo_mysql.ini").exists();
     /// The kernel can be told which process id comes next.
     LastPid = "last-pid", Path::new("/proc/sys/kernel/ns_last_pid").exists();
     /// Prometheus and promtool are installed.

@@ -5,9 +5,9 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use rampage::event::{Event, NextVictim, Oom, Stamped, Victim};
-use rampage::model::Model;
+use rampage::event::{NextVictim, Oom};
 use tests::cgroup::MemoryCgroup;
+use tests::foretold;
 use tests::hog::Hog;
 use tests::needs;
 use tests::proc;
@@ -46,30 +46,17 @@ fn filled(scene: Scene, held_mib: u64) -> Result<(Trace, Hog)> {
     Ok((scene.finish()?, filler))
 }
 
-/// What the model says at the moment before the first kill in `path`, and that kill. A group kill is
-/// told when all of it were marked, by then the first may have ended: the signals come before.
+/// What the model says at the moment before the first kill in `path`, and that kill.
 fn before_the_kill<'a>(trace: &'a Trace, path: &str) -> Result<(NextVictim, &'a Oom)> {
-    let ooms = trace.ooms_in(path);
-    let oom = *ooms.first().with_context(|| format!("no oom event in {path}"))?;
-    let is_kill = |event: &Event| match event {
-        Event::Oom(told) => **told == *oom,
-        Event::Signal(signal) => {
-            let is_target = |victim: &Victim| victim.tgid == signal.target.tgid;
-            signal.from_kernel && oom.victims.iter().any(is_target)
-        }
-        _ => false,
-    };
-    let mut model = Model::new(&trace.header()?.config);
-    for line in trace.lines.iter().take_while(|line| !is_kill(&line.event)) {
-        model.apply(&Stamped { t_ns: line.t_ns, wall_ns: 0, event: line.event.clone() });
-    }
-    let named = model.next_victim(Some(path)).context("the model names nobody")?;
-    println!("named {named:?}; killed {:?}", oom.victims);
-    Ok((named, oom))
+    let kills = foretold::before_kills(trace, path)?;
+    let first = kills.into_iter().next().with_context(|| format!("no oom event in {path}"))?;
+    let named = first.named.context("the model names nobody")?;
+    println!("named {named:?}; killed {:?}", first.oom.victims);
+    Ok((named, first.oom))
 }
 
 /// The process that was named for sure, which the kernel killed alone.
-fn foretold(trace: &Trace, path: &str) -> Result<u32> {
+fn named(trace: &Trace, path: &str) -> Result<u32> {
     let (named, oom) = before_the_kill(trace, path)?;
     ensure!(oom.victims.len() == 1, "victims: {:?}", oom.victims);
     let victim = &oom.victims[0];
@@ -94,7 +81,7 @@ fn the_largest() -> Result<()> {
     let mut large = holding(&cgroup, "anon:90", "anon")?;
     let _middle = holding(&cgroup, "anon:60", "anon")?;
     let (trace, _filler) = filled(Scene::with(cgroup)?, 190)?;
-    assert_eq!(foretold(&trace, &path)?, large.pid());
+    assert_eq!(named(&trace, &path)?, large.pid());
     assert_killed(&mut large)
 }
 
@@ -109,7 +96,7 @@ fn the_one_that_was_offered_while_it_stood_still() -> Result<()> {
     scene.tracer.settle()?;
     proc::set_oom_score_adj(small.pid(), 500)?;
     let (trace, _filler) = filled(scene, 130)?;
-    assert_eq!(foretold(&trace, &path)?, small.pid());
+    assert_eq!(named(&trace, &path)?, small.pid());
     assert_killed(&mut small)
 }
 
@@ -121,7 +108,7 @@ fn not_the_protected() -> Result<()> {
     let _protected = holding(&cgroup, "adj:-1000 anon:110", "anon")?;
     let mut other = holding(&cgroup, "anon:85", "anon")?;
     let (trace, _filler) = filled(Scene::with(cgroup)?, 195)?;
-    assert_eq!(foretold(&trace, &path)?, other.pid());
+    assert_eq!(named(&trace, &path)?, other.pid());
     assert_killed(&mut other)
 }
 
@@ -136,7 +123,7 @@ fn the_smaller_one_with_a_higher_adj() -> Result<()> {
     fill(&scene, &mut filler)?;
     // It has come to some 100 MiB; the adj adds 76.
     let trace = scene.finish()?;
-    assert_eq!(foretold(&trace, &path)?, filler.pid());
+    assert_eq!(named(&trace, &path)?, filler.pid());
     assert_killed(&mut filler)
 }
 
@@ -148,7 +135,7 @@ fn shared_memory_counts() -> Result<()> {
     let mut shares = holding(&cgroup, "anon:50 shm:60", "shm")?;
     let _more_anon = holding(&cgroup, "anon:80", "anon")?;
     let (trace, _filler) = filled(Scene::with(cgroup)?, 190)?;
-    assert_eq!(foretold(&trace, &path)?, shares.pid());
+    assert_eq!(named(&trace, &path)?, shares.pid());
     assert_killed(&mut shares)
 }
 

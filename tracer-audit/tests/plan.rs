@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use audit::observed::Pool;
 use audit::plan::EmitError;
 use audit::{Observed, Plan, Report, Root, Severity, Subject};
 
@@ -33,11 +34,14 @@ fn copy_into(from: &Path, to: &Path) {
 }
 
 fn plan(folder: &Path) -> (Report, Plan) {
+    plan_with(folder, &Observed::default())
+}
+
+fn plan_with(folder: &Path, observed: &Observed) -> (Report, Plan) {
     let root = Root::new(folder).unwrap();
-    let observed = Observed::default();
     let (facts, notes) = audit::read(&root);
-    let report = audit::judge(&facts, &observed, notes);
-    let plan = Plan::new(&facts, &report, &observed);
+    let report = audit::judge(&facts, observed, notes);
+    let plan = Plan::new(&facts, &report, observed);
     (report, plan)
 }
 
@@ -112,6 +116,29 @@ fn a_host_on_which_all_fits_has_nothing_to_change() {
     assert!(plan.proposals.is_empty(), "{:#?}", plan.proposals);
     let sum: u64 = plan.rows.iter().map(|row| row.proposed_bytes).sum();
     assert_eq!(sum, plan.total_bytes);
+}
+
+#[test]
+fn workers_that_were_seen_to_be_small_may_stay() {
+    let folder = copy("incident");
+    let meminfo = "MemTotal: 4194304 kB\nMemAvailable: 3145728 kB\n";
+    fs::write(folder.path().join("proc/meminfo"), meminfo).unwrap();
+    let seen = Pool {
+        name: "www".to_owned(),
+        workers: 20,
+        p50_bytes: 5 << 20,
+        p95_bytes: 5 << 20,
+        largest_bytes: 6 << 20,
+        leak_bytes_per_request: None,
+    };
+    let with_trace = Observed { pools: vec![seen], ..Observed::default() };
+    let workers = |observed: &Observed| {
+        let (_, plan) = plan_with(folder.path(), observed);
+        let proposal = plan.proposals.into_iter().find(|one| one.key == "pm.max_children");
+        proposal.map_or(20, |proposal| proposal.to.parse::<u32>().unwrap())
+    };
+    assert!(workers(&Observed::default()) < 20, "128 MiB each do not fit");
+    assert_eq!(workers(&with_trace), 20);
 }
 
 #[test]

@@ -15,15 +15,18 @@ use crate::toolchain::Rustc;
 use crate::workspace::{Workspace, is_root, on_path};
 use crate::{debian, lint, setup, vm};
 
-/// Real PHP and a FastCGI client to ask it, Prometheus, and the programs whose files the audit reads.
-const PACKAGES: [&str; 11] = [
+/// Real PHP and a FastCGI client to ask it, Prometheus, what a shop is made of, and the programs whose files the
+/// audit reads.
+const PACKAGES: [&str; 13] = [
     "apache2",
     "earlyoom",
+    "iproute2",
     "libapache2-mod-php8.2",
     "libfcgi-bin",
     "mariadb-server",
     "nginx-light",
     "php8.2-fpm",
+    "php8.2-mysql",
     "prometheus",
     "redis-server",
     "systemd",
@@ -56,7 +59,11 @@ pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     setup::execute(workspace)?;
+<<<<<<< HEAD
     debian::ensure(&PACKAGES, "the tests")?;
+=======
+    debian::ensure(&PACKAGES, "the tests of PHP, of the metrics and of the incident")?;
+>>>>>>> incident
     let rustc = Rustc::probe(workspace)?;
 
     let mut unit = workspace.cargo(["test", "--workspace", "--exclude", "tests"]);

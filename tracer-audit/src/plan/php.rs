@@ -26,9 +26,11 @@ impl Share {
         if now.saturating_mul(u64::from(workers)) <= fit.share_bytes {
             return Self { workers: pool.workers, limit_bytes: now };
         }
+        let is_seen = observed.pools.iter().any(|seen| seen.name == pool.name && seen.workers > 0);
         // Half as much again as what 95 of 100 workers needed, in steps of 32 MiB.
-        let needed = typical_bytes(pool, observed).saturating_mul(3) / 2;
-        let workable = WORKABLE_BYTES.max(needed.next_multiple_of(32 * MIB)).min(now);
+        let needed = (typical_bytes(pool, observed).saturating_mul(3) / 2).max(1);
+        let needed = needed.next_multiple_of(32 * MIB);
+        let workable = if is_seen { needed } else { WORKABLE_BYTES.max(needed) }.min(now);
         if let Some(limit) = fit.limit_bytes.filter(|limit| *limit >= workable) {
             return Self { workers: pool.workers, limit_bytes: limit.min(now).min(MOST_BYTES) };
         }

@@ -14,11 +14,12 @@ pub fn excess_bytes(context: &Context<'_>) -> Option<u64> {
         return None;
     }
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
-    let reserved = budget.demands.iter().map(|demand| demand.reserved_bytes);
-    let reserved = reserved.fold(0, u64::saturating_add);
     let php = worst_bytes(context, Subject::Php).unwrap_or(0);
-    let web = worst_bytes(context, Subject::Web).filter(|worst| *worst > STOCK_BYTES).unwrap_or(0);
-    let workers = [php, web];
+    let web = worst_bytes(context, Subject::Web).filter(|worst| *worst > STOCK_BYTES);
+    let counts = |subject| subject != Subject::Web || web.is_some();
+    let needing = budget.demands.iter().filter(|demand| counts(demand.subject));
+    let reserved = needing.map(|demand| demand.reserved_bytes).fold(0, u64::saturating_add);
+    let workers = [php, web.unwrap_or(0)];
     let most = workers.into_iter().fold(reserved, u64::max);
     most.checked_sub(memory).filter(|&excess| excess > 0)
 }
