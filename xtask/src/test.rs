@@ -59,11 +59,7 @@ pub fn execute(workspace: &Workspace) -> anyhow::Result<()> {
 
 fn stages(workspace: &Workspace, counts: &mut Counts) -> anyhow::Result<()> {
     setup::execute(workspace)?;
-<<<<<<< HEAD
     debian::ensure(&PACKAGES, "the tests")?;
-=======
-    debian::ensure(&PACKAGES, "the tests of PHP, of the metrics and of the incident")?;
->>>>>>> incident
     let rustc = Rustc::probe(workspace)?;
 
     let mut unit = workspace.cargo(["test", "--workspace", "--exclude", "tests"]);

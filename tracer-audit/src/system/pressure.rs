@@ -1,6 +1,7 @@
 //! Whether the services together may take more than there is: then what a stock system lacks will be needed.
 
 use crate::Context;
+use crate::budget::Demand;
 use crate::report::Subject;
 use crate::web::STOCK_BYTES;
 
@@ -15,11 +16,15 @@ pub fn excess_bytes(context: &Context<'_>) -> Option<u64> {
     }
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
     let php = worst_bytes(context, Subject::Php).unwrap_or(0);
-    let web = worst_bytes(context, Subject::Web).filter(|worst| *worst > STOCK_BYTES);
-    let counts = |subject| subject != Subject::Web || web.is_some();
-    let needing = budget.demands.iter().filter(|demand| counts(demand.subject));
-    let reserved = needing.map(|demand| demand.reserved_bytes).fold(0, u64::saturating_add);
-    let workers = [php, web.unwrap_or(0)];
+    let is_stock = |demand: &Demand| {
+        demand.subject == Subject::Web
+            && demand.worst_bytes.is_some_and(|worst| worst <= STOCK_BYTES)
+    };
+    let chosen = || budget.demands.iter().filter(|demand| !is_stock(demand));
+    let reserved = chosen().map(|demand| demand.reserved_bytes).fold(0, u64::saturating_add);
+    let web = chosen().filter(|demand| demand.subject == Subject::Web);
+    let web = web.filter_map(|demand| demand.worst_bytes).fold(0, u64::saturating_add);
+    let workers = [php, web];
     let most = workers.into_iter().fold(reserved, u64::max);
     most.checked_sub(memory).filter(|&excess| excess > 0)
 }
