@@ -88,6 +88,8 @@ fn it_adds_up_and_once_applied_nothing_exhausts_the_memory() {
         after.findings.iter().filter(|one| one.severity == Severity::Critical).collect();
     let of_memory = critical.iter().filter(|one| one.subject != Subject::Mysql);
     assert_eq!(of_memory.count(), 0, "{critical:#?}");
+    let twice = after.findings.iter().find(|one| one.kind == "php_memory_limit_set_twice");
+    assert_eq!(twice.map(|one| one.severity), Some(Severity::Info), "its own line is no mistake");
     let php = after.budget.worst_bytes(Subject::Php).unwrap();
     assert!(php <= after.budget.room_for_bytes(Subject::Php), "{:#?}", after.budget);
     assert!(again.proposals.is_empty(), "{:#?}", again.proposals);

@@ -20,6 +20,11 @@ pub struct DropIn {
 /// What the names of our files end in.
 const NAME: &str = "-rampage.conf";
 
+/// Whether a file is one of ours, by its name.
+pub fn is_ours(file: &Path) -> bool {
+    file.to_string_lossy().ends_with(NAME)
+}
+
 impl Site {
     /// Files in the pools' folder that override each of its pools; None where php-fpm.conf includes no such
     /// folder. A pool that stands in php-fpm.conf itself, behind the include, still comes after them.
@@ -30,7 +35,7 @@ impl Site {
             .iter()
             .map(AsRef::as_ref)
             .filter(|file: &&Path| file.parent() == Some(folder))
-            .filter(|file| !file.to_string_lossy().ends_with(NAME))
+            .filter(|file| !is_ours(file))
             .collect();
         let name = |letter: &str, fits: &dyn Fn(&Path) -> bool| {
             let names = (2..64).map(|many| folder.join(letter.repeat(many) + NAME));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::php::Site;
+use crate::php::drop_in::is_ours;
 use crate::php::ini::quantity;
 use crate::php::pool::{Memory, Pool};
 use crate::report::{Finding, Severity, Subject};
@@ -99,9 +100,13 @@ fn dead(pool: &Pool, found: &mut Vec<Finding>) {
         dead.value, pool.name
     );
     let why = "php-fpm applies php_value and php_admin_value from the last to the first.";
+    // The plan sets it so on purpose.
+    let counts = pool.memory.limit_bytes.at.as_ref();
+    let is_meant = counts.is_some_and(|at| is_ours(&at.file));
+    let severity = if is_meant { Severity::Info } else { Severity::Warning };
     let mut finding = Finding::new(
         "php_memory_limit_set_twice",
-        Severity::Warning,
+        severity,
         Subject::Php,
         pool.name.clone(),
         summary,
