@@ -20,6 +20,8 @@ pub mod report;
 pub mod root;
 pub mod size;
 pub mod system;
+#[cfg(test)]
+mod test;
 pub mod units;
 pub mod web;
 

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod case;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -14,6 +16,7 @@ use audit::php::ini::files::{Ini, Places};
 use audit::php::ini::{End, Reader, Statement, parse};
 use audit::php::{Version, ini_memory};
 use audit::{Notes, Root};
+use case::unpack;
 
 const VERSION: Version = Version::new(8, 2);
 
@@ -33,17 +36,6 @@ fn both(output: &Output) -> String {
     let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
     text.push_str(&String::from_utf8_lossy(&output.stderr));
     text
-}
-
-/// Writes the files of a case below `folder`, which stands for `@DIR@` in it.
-fn unpack(case: &str, folder: &Path) {
-    let text = case.replace("@DIR@", folder.to_str().unwrap());
-    for part in text.split("=== ").skip(1) {
-        let (name, body) = part.split_once('\n').unwrap();
-        let path = folder.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, body).unwrap();
-    }
 }
 
 /// Keys whose values are compared, in a pool.

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod case;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
@@ -11,23 +13,13 @@ use std::process::Command;
 use audit::web::apache::mpm::Mpm;
 use audit::web::{apache, nginx};
 use audit::{Notes, Observed, Root, Severity};
+use case::unpack;
 
 fn corpus(folder: &str) -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus/web").join(folder);
     let entries = fs::read_dir(folder).unwrap();
     let read = |path: PathBuf| (path.display().to_string(), fs::read_to_string(&path).unwrap());
     entries.map(|entry| read(entry.unwrap().path())).collect()
-}
-
-/// Writes the files of a case below `folder`, which stands for `@DIR@` in it.
-fn unpack(case: &str, folder: &Path) {
-    let text = case.replace("@DIR@", folder.to_str().unwrap());
-    for part in text.split("=== ").skip(1) {
-        let (name, body) = part.split_once('\n').unwrap();
-        let path = folder.join(name);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, body).unwrap();
-    }
 }
 
 /// Whether the program took the file, and what it said.

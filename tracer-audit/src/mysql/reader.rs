@@ -322,18 +322,8 @@ pub fn is_option_file(path: &Path, first_dot: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::tree;
     use std::fs;
-
-    fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        let root = Root::new(folder.path()).unwrap();
-        (folder, root)
-    }
 
     fn options(reading: &Reading) -> Vec<&str> {
         reading.given.iter().map(|given| given.option.as_str()).collect()

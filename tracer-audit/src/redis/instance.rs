@@ -198,21 +198,10 @@ fn is_listed(root: &Root, notes: &mut Notes) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
+    use crate::test::tree as root;
 
     const STATUS: &str =
         "Package: redis-server\nStatus: install ok installed\nVersion: 5:7.0.15-1\n";
-
-    fn root(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        let root = Root::new(folder.path()).unwrap();
-        (folder, root)
-    }
 
     fn process(args: &[&str]) -> Process {
         Process {

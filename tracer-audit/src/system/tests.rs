@@ -5,6 +5,7 @@ use std::fs;
 use super::*;
 use crate::budget::Budget;
 use crate::report::{Severity, Subject};
+use crate::test::{one, to};
 use crate::{Machine, Observed};
 
 const MIB: u64 = 1 << 20;
@@ -77,18 +78,6 @@ fn judged(
 
 fn of_files(tree: &str) -> Vec<Finding> {
     judged(tree, MACHINE, Vec::new(), Vec::new(), &Observed::default()).0
-}
-
-fn one<'a>(found: &'a [Finding], kind: &str) -> &'a Finding {
-    let mut own = found.iter().filter(|finding| finding.kind == kind);
-    let first = own.next().unwrap_or_else(|| panic!("no {kind} in {found:#?}"));
-    assert_eq!(own.next(), None);
-    first
-}
-
-fn to(finding: &Finding) -> String {
-    let change = finding.change.as_ref().unwrap();
-    format!("{} {}", change.at, change.to)
 }
 
 #[test]

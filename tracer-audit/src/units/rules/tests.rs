@@ -6,6 +6,7 @@ use std::path::Path;
 use super::*;
 use crate::budget::{Budget, Demand};
 use crate::origin::Notes;
+use crate::test::{one, to};
 use crate::{Facts, Machine, Observed, Process, Root};
 
 const GIB: u64 = 1 << 30;
@@ -52,18 +53,6 @@ fn judged(tree: &str, demands: Vec<Demand>, processes: Vec<Process>) -> Vec<Find
     let budget = Budget::new(16 * GIB, demands);
     let observed = Observed::default();
     judge(&Context { facts: &facts, budget: &budget, observed: &observed })
-}
-
-fn one<'a>(found: &'a [Finding], kind: &str) -> &'a Finding {
-    let mut own = found.iter().filter(|finding| finding.kind == kind);
-    let first = own.next().unwrap_or_else(|| panic!("no {kind} in {found:#?}"));
-    assert_eq!(own.next(), None);
-    first
-}
-
-fn to(finding: &Finding) -> String {
-    let change = finding.change.as_ref().unwrap();
-    format!("{} {}", change.at, change.to)
 }
 
 const PHP: &str = "-- usr/lib/systemd/system/php8.3-fpm.service\n[Service]\nExecStart=/bin/true\n";
