@@ -4,6 +4,7 @@
 mod binary;
 mod deb;
 mod folder;
+mod image;
 mod texts;
 mod trial;
 
@@ -21,12 +22,13 @@ use crate::workspace::Workspace;
 pub const EXAMPLES: &str = "\
 Examples:
   cargo xtask dist            target/dist/rampage_*.deb, and the files in it
-  cargo xtask dist --test     then installs, upgrades, removes and purges it in a Debian folder (root)";
+  cargo xtask dist --test     then installs, upgrades, removes and purges it in a Debian folder, and builds and
+                              runs the container image (root)";
 
 /// Arguments of `cargo xtask dist`.
 #[derive(Clone, Copy, Debug, clap::Args)]
 pub struct Args {
-    /// Then try the Debian package in a folder with a Debian of its own, made once below target
+    /// Then try the Debian package, in a folder with a Debian of its own, and the container image
     #[arg(long)]
     test: bool,
 }
@@ -50,7 +52,10 @@ pub fn execute(workspace: &Workspace, args: Args) -> anyhow::Result<()> {
         let to = scratch.join(built.name);
         fs::copy(&built.path, &to).with_context(|| format!("writing {}", to.display()))?;
     }
-    let tried = args.test.then(|| trial::run(workspace, &package, &deb));
+    let tried = args.test.then(|| {
+        trial::run(workspace, &package, &deb)?;
+        image::run(workspace, &scratch)
+    });
     remove(&dist)?;
     fs::rename(&scratch, &dist).with_context(|| format!("creating {}", dist.display()))?;
     tried.transpose()?;
