@@ -1,6 +1,7 @@
 //! What a refusal of the kernel means for the user: whether it is for want of privilege, and the
 //! reason in one line.
 
+use std::fs;
 use std::io;
 
 use aya::programs::ProgramError;
@@ -15,6 +16,9 @@ const MAX_VERDICT_CHARS: usize = 120;
 
 /// Lines below the verdict in a verifier's log.
 const STATISTICS: [&str; 4] = ["verification time ", "stack depth ", "processed ", "max_states"];
+
+/// Numbers of CAP_PERFMON and CAP_BPF (include/uapi/linux/capability.h).
+const CAPABILITIES: [u64; 2] = [38, 39];
 
 /// Whether an error, or what caused it, is a refusal for want of privilege. EACCES is also what the
 /// verifier says to a program that reads where it may not; then it says why.
@@ -32,11 +36,16 @@ pub(super) fn permission(error: &anyhow::Error) -> bool {
 /// The error that ends the loading.
 pub(super) fn refusal(what: &str, error: &anyhow::Error) -> Unsupported {
     if permission(error) {
+        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let remedy = if is_filtered(&status) {
+            "it has CAP_BPF, but a seccomp filter, as containers have, may forbid bpf and perf_event_open: run \
+             the container with --security-opt seccomp=unconfined"
+        } else {
+            "run it as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE)"
+        };
         Unsupported {
             reason: format!("this process may not load BPF programs ({})", short(error)),
-            remedy: format!(
-                "run it as root (or with CAP_BPF, CAP_PERFMON and CAP_SYS_PTRACE), or {POLL}"
-            ),
+            remedy: format!("{remedy}, or {POLL}"),
         }
     } else {
         Unsupported {
@@ -44,6 +53,13 @@ pub(super) fn refusal(what: &str, error: &anyhow::Error) -> Unsupported {
             remedy: format!("`rampage doctor` shows what this host has; or {POLL}"),
         }
     }
+}
+
+/// Whether a process with this /proc/PID/status has the capabilities, and a filter of system calls.
+fn is_filtered(status: &str) -> bool {
+    let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
+    let effective = value("CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
+    CAPABILITIES.iter().all(|bit| effective >> bit & 1 == 1) && value("Seccomp:") == Some("2")
 }
 
 /// The last cause, and of the verifier's log its verdict.
@@ -91,6 +107,19 @@ mod tests {
         let refused = refusal("the maps", &os(libc::EINVAL));
         assert!(refused.remedy.contains("doctor"));
         assert_eq!(refused.reason, "the maps: Invalid argument (os error 22)");
+    }
+
+    #[test]
+    fn a_filter_is_seen_where_privilege_is_not_what_lacks() {
+        let status = |capabilities: &str, filter: u8| {
+            format!(
+                "Name:\tx\nCapEff:\t{capabilities}\nNoNewPrivs:\t0\nSeccomp:\t{filter}\nSeccomp_filters:\t1\n"
+            )
+        };
+        assert!(is_filtered(&status("000000c000080004", 2)));
+        assert!(!is_filtered(&status("000000c000080004", 0)));
+        assert!(!is_filtered(&status("0000008000080004", 2)));
+        assert!(!is_filtered(&status("x", 2)) && !is_filtered(""));
     }
 
     #[test]
