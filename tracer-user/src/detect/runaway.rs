@@ -15,7 +15,7 @@ use super::rule::all_hold;
 use super::{Detector, Ledger, Topic, work};
 use crate::event::{
     Config, Event, Evidence, Finding, FindingKind, MemoryKind, Php, ProcessCause, ProcessKey,
-    Severity, Stamped,
+    ScopeKind, Severity, Stamped,
 };
 use crate::model::{Forecast, Model, Process, Rates, Rise, Scope, eta_s};
 use crate::sink::filter::Filter;
@@ -191,7 +191,8 @@ impl RunawayDetector {
         waited_ns < LOOK_WAIT_NS && eta_s > 2.0 * LOOK_WAIT_NS as f64 / 1e9
     }
 
-    /// Closes what is over: the process ended, stands still, or gave its memory back.
+    /// Closes what is over: the process ended, stands still, or gave its memory back. A memory_limit that
+    /// will come too late is told.
     fn close(&mut self, model: &Model, ledger: &mut Ledger) {
         for topic in ledger.topics(&KINDS) {
             let process = topic.process.and_then(|key| model.process(&key));
@@ -200,8 +201,11 @@ impl RunawayDetector {
             let told_ns = told.onset_ns.saturating_add((told.growing_s * 1e9) as u64);
             let rise = process.rises().find(|rise| rise.memory == told.memory);
             let gave_back = rise.is_some_and(|rise| rise.onset_ns() > told_ns);
+            let is_stopped_by_php = told.limit.kind == ScopeKind::Php;
             if gave_back || !rise.is_some_and(|rise| is_fresh(model, &rise)) {
                 ledger.close(&topic, said::over(process, rise.as_ref(), gave_back));
+            } else if is_stopped_by_php && let Some(danger) = overtaken(model, process) {
+                ledger.update(&topic, said::overtaken(model, process, &danger));
             }
         }
         let still_grows = |key: &ProcessKey| {
@@ -260,25 +264,45 @@ fn threat<'a>(model: &'a Model, process: &'a Process, rise: Rise<'a>) -> Option<
     if !all_hold(&rules::growth(model, &rise)) {
         return None;
     }
-    let is_private = rise.memory == MemoryKind::Private;
-    let horizon_s = model.config().horizon_s_of(process.pool());
-    let lasts = |eta_s| all_hold(&rules::time(eta_s, horizon_s, &rise));
-    let mut dangers: Vec<_> = model
-        .limits_of(process)
-        .filter(|scope| !is_private || can_reach(process, scope))
-        .filter_map(|scope| Danger::new(model, rise, scope))
-        .filter(|danger| lasts(danger.eta_s))
-        .collect();
-    dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
+    let dangers = dangers(model, process, rise);
     let soonest_s = dangers.first().map_or(f64::INFINITY, |danger| danger.eta_s);
-    if is_private && let Some(limit) = stopped_by_php(model, process, soonest_s) {
+    if rise.memory == MemoryKind::Private
+        && let Some(limit) = stopped_by_php(model, process, soonest_s)
+    {
         let is_near = rules::memory_limit(&limit.limit).holds();
-        return (lasts(limit.eta_s) && is_near).then_some(Threat::MemoryLimit(limit));
+        let lasts = lasts(model, process, &rise, limit.eta_s);
+        return (lasts && is_near).then_some(Threat::MemoryLimit(limit));
     }
     dangers.into_iter().find_map(|danger| {
         let share = Share::of(model, process, &danger).part();
         rules::share(share).holds().then_some(Threat::Shared(danger, share))
     })
+}
+
+/// The limits that are shared with others and reached within the horizon, the soonest first.
+fn dangers<'a>(model: &'a Model, process: &'a Process, rise: Rise<'a>) -> Vec<Danger<'a>> {
+    let is_private = rise.memory == MemoryKind::Private;
+    let mut dangers: Vec<_> = model
+        .limits_of(process)
+        .filter(|scope| !is_private || can_reach(process, scope))
+        .filter_map(|scope| Danger::new(model, rise, scope))
+        .filter(|danger| lasts(model, process, &rise, danger.eta_s))
+        .collect();
+    dangers.sort_by(|a, b| a.eta_s.total_cmp(&b.eta_s));
+    dangers
+}
+
+/// Whether growth is expected to last until a limit that is `eta_s` away.
+fn lasts(model: &Model, process: &Process, rise: &Rise<'_>, eta_s: f64) -> bool {
+    let horizon_s = model.config().horizon_s_of(process.pool());
+    all_hold(&rules::time(eta_s, horizon_s, rise))
+}
+
+/// The limit that others fill before PHP's own stops this worker: by then it is no help.
+fn overtaken<'a>(model: &'a Model, process: &'a Process) -> Option<Danger<'a>> {
+    let danger = dangers(model, process, process.private()?).into_iter().next()?;
+    let is_known = process.memory_limit().is_some();
+    (is_known && stopped_by_php(model, process, danger.eta_s).is_none()).then_some(danger)
 }
 
 /// Whether it grew in the last ten seconds.

@@ -119,6 +119,37 @@ pub(super) fn memory_limit(model: &Model, process: &Process, danger: &PhpDanger)
     )
 }
 
+/// Others grow beside a worker that PHP was to stop: a shared limit is used up first.
+pub(super) fn overtaken(model: &Model, process: &Process, danger: &Danger<'_>) -> Finding {
+    let scope = &danger.scope;
+    let limit = match scope.path {
+        None => "the memory of the host".to_owned(),
+        Some(path) => sentence::limit(scope.setting, scope.limit_bytes, path),
+    };
+    let own = process.memory_limit().map_or(0, |limit| limit.limit_bytes);
+    let mut evidence = evidence(model, process, Some(&danger.rise));
+    evidence.limit_rate_bytes_per_s = danger.rate_bytes_per_s;
+    evidence.eta_s = danger.eta_s;
+    (evidence.eta_soonest_s, evidence.eta_latest_s) = danger.eta_range_s();
+    evidence.limit = scope.limit();
+    Finding::new(
+        FindingKind::MemoryLimit,
+        Severity::Info,
+        Some(sentence::subject(process)),
+        format!(
+            "{} grows {}/s and will not hit its memory_limit of {} in time: with what others grow, {limit} \
+             is used up in about {}{}{}",
+            sentence::process(process),
+            text::bytes(evidence.rate_bytes_per_s as u64),
+            text::bytes(own),
+            text::seconds(danger.eta_s),
+            work::sentence(&evidence),
+            certainty(&evidence),
+        ),
+        Evidence::Runaway(Box::new(evidence)),
+    )
+}
+
 /// It grows no more, or `gave_back` what it had grown.
 pub(super) fn over(process: &Process, rise: Option<&Rise<'_>>, gave_back: bool) -> String {
     let verb = if gave_back { "gave its memory back" } else { "stopped growing" };

@@ -70,6 +70,43 @@ fn a_worker_that_php_stops_first_is_no_runaway() {
 }
 
 #[test]
+fn a_memory_limit_that_comes_too_late_is_told_once() {
+    let mut script = Script::new();
+    looked_into(&mut script);
+    // Worker 4 is 42 MiB below its memory_limit when worker 3 begins, five times as fast.
+    for step in 1..=24_u32 {
+        let grown = f64::from(step) * 4.0;
+        let others = f64::from(step.saturating_sub(21)) * 20.0;
+        script.wait(0.4).size(4, 10.0 + grown).size(3, 10.0 + others);
+        script.cgroup("/web", 100.0 + grown + others, 256.0, Some(0.0));
+        for (tgid, grown) in [(4, grown), (3, others)] {
+            script.look(tgid, |look| {
+                in_request(look, "/import", f64::from(step) * 0.4, 214);
+                look.memory = Some(Memory {
+                    used_bytes: bytes(grown),
+                    real_bytes: bytes(grown + 2.0),
+                    real_peak_bytes: bytes(grown + 2.0),
+                    limit_bytes: Some(128 << 20),
+                });
+            });
+        }
+        script.tick();
+    }
+    let told = script.news_of(FindingKind::MemoryLimit);
+    let of_4: Vec<_> =
+        told.iter().filter(|(_, finding)| finding.summary.contains("pid 4")).collect();
+    let states: Vec<_> = of_4.iter().map(|(_, finding)| finding.state).collect();
+    assert_eq!(states, [FindingState::Raised, FindingState::Updated], "{told:?}");
+    let late = &of_4[1].1;
+    assert!(
+        late.summary.contains("will not hit its memory_limit of 128 MiB in time"),
+        "{}",
+        late.summary
+    );
+    assert_eq!(evidence(late).limit.path.as_deref(), Some("/web"));
+}
+
+#[test]
 fn what_a_worker_does_is_worth_a_short_wait_and_no_more() {
     let time = |looks: bool| {
         let mut script = Script::new();
