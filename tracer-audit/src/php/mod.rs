@@ -29,7 +29,7 @@ use layout::Layout;
 
 pub use drop_in::DropIn;
 pub use loaded::Changed;
-pub use master::{Master, Worker, in_container};
+pub use master::{Master, Worker};
 pub use pool::{DEFAULT_LIMIT_BYTES, Memory, Odd, Pool, SetBy, ini_memory};
 pub use share::{Fit, php_size, title, typical_bytes, worker_worst_bytes};
 pub use version::Version;
