@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 use audit::php::fpm::{Conf, Source};
-use audit::php::ini::files::Ini;
+use audit::php::ini::files::{Ini, Outside};
 use audit::php::ini::quantity;
-use audit::php::{Pool, SetBy, Site, Version};
+use audit::php::{How, Pool, SetBy, Site, Version};
 use audit::{Notes, Root};
 
 const VERSION: Version = Version::new(8, 2);
@@ -120,10 +120,9 @@ fn a_worker_has_the_limit_that_the_audit_names() {
         let root = Root::new(Path::new("/")).unwrap();
         let (environment, nothing) = (Some(BTreeMap::new()), BTreeMap::new());
         let source = Source {
-            version: Some(VERSION),
             prefix: Path::new("/usr"),
             ini: &nothing,
-            environment: &environment,
+            outside: Outside { version: Some(VERSION), environment: &environment },
         };
         let conf = Conf::read(&root, &path, &source, &mut Notes::default());
         let pool = Pool::new(&conf.pools[0], &conf, &Ini::default(), Some(VERSION));
@@ -215,7 +214,7 @@ fn a_change_is_in_force_after_a_reload() {
     fs::write(&conf, text.replace("max_children = 2", "max_children = 3")).unwrap();
     let site = running_site(&conf);
     assert_eq!(site.changed.len(), 1, "{:?}", site.changed);
-    assert!(site.changed[0].written && *site.changed[0].file == *conf);
+    assert!(site.changed[0].how == How::Written && *site.changed[0].file == *conf);
 
     std::thread::sleep(std::time::Duration::from_millis(1100));
     kill_process(tgid, Signal::USR2).unwrap();
