@@ -149,7 +149,7 @@ fn drop_in_files_override_a_pool() {
     let facts = audit::php::read(&root, &[], &mut Notes::default());
     assert_eq!(facts.sites[0].pools[0].limit_bytes(), Some(8 << 30));
 
-    let files = facts.sites[0].drop_in().unwrap();
+    let files = facts.sites[0].drop_in(&facts.sites[0].pools[0]).unwrap();
     for (path, text) in [
         (&files.first, "[www]\nphp_admin_value[memory_limit] = 512M\n"),
         (&files.last, "[www]\npm.max_children = 3\n"),
@@ -162,7 +162,7 @@ fn drop_in_files_override_a_pool() {
     assert_eq!((after.limit_bytes(), after.max_children.value), (Some(512 << 20), 3));
     assert_eq!(facts.sites[0].refused, []);
     // They are not counted among the files that they must come before and after.
-    assert_eq!(facts.sites[0].drop_in(), Some(files));
+    assert_eq!(facts.sites[0].drop_in(after), Some(files));
 
     let text = private(folder.path(), "include = @DIR@/etc/php/8.2/fpm/pool.d/*.conf\n");
     fs::write(folder.path().join("php-fpm.conf"), text).unwrap();
