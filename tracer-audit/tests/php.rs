@@ -300,7 +300,11 @@ fn read(main: &[PathBuf], scan: &[PathBuf]) -> Ini {
 
 #[test]
 fn conf_d_comes_after_php_ini_in_the_order_of_names() {
-    let cases: [&[(&str, &str)]; 6] = [
+    let cases: [&[(&str, &str)]; 10] = [
+        &[("php.ini", "[PATH=]\nmemory_limit=64M")],
+        &[("php.ini", "[host=/]\nmemory_limit=64M"), ("d/a.ini", "precision=5")],
+        &[("php.ini", "[PATH=/x]\n[PATH]\nmemory_limit=64M\n[HOSTS]\nprecision=5")],
+        &[("php.ini", "[PATH]\nmemory_limit=64M\n[path/x]\n[y]\nprecision=5")],
         &[("php.ini", "memory_limit=64M"), ("d/10-a.ini", "memory_limit=65M")],
         &[("d/9.ini", "memory_limit=64M"), ("d/10.ini", "memory_limit=65M")],
         &[("d/b.ini", "memory_limit=64M"), ("d/B.ini", "memory_limit=65M"), ("d/a.ini.bak", "x")],

@@ -188,7 +188,7 @@ struct FileReader<'a> {
     file: &'a Arc<Path>,
     outside: Outside<'a>,
     notes: &'a mut Notes,
-    /// The section, if it is one for some scripts only.
+    /// The last section for some scripts only.
     special: Option<String>,
     /// Whether the statement that is read has a variable that is not known.
     unknown: bool,
@@ -211,7 +211,12 @@ impl Reader for FileReader<'_> {
             return true;
         }
         match statement {
-            Statement::Section(name) => self.special = special(&name).then(|| short(&name)),
+            // PHP never goes back: a section of another name does not end one for some scripts.
+            Statement::Section(name) => {
+                if is_special(&name) {
+                    self.special = Some(short(&name));
+                }
+            }
             Statement::Entry { key, value: Some(value) } => {
                 let set = Set::at(value, Origin::new(self.file, line));
                 match &self.special {
@@ -233,12 +238,9 @@ impl Reader for FileReader<'_> {
 }
 
 /// Whether the values of a section hold for one folder or host only.
-fn special(section: &str) -> bool {
-    let rest = section
-        .get(..4)
-        .filter(|start| start.eq_ignore_ascii_case("PATH") || start.eq_ignore_ascii_case("HOST"));
-    rest.is_some_and(|_| {
-        let value = section[4..].trim_start_matches(['=', ' ', '\t']).trim_end_matches('/');
-        !value.is_empty()
+fn is_special(section: &str) -> bool {
+    section.split_at_checked(4).is_some_and(|(start, rest)| {
+        let names = ["PATH", "HOST"];
+        !rest.is_empty() && names.iter().any(|name| start.eq_ignore_ascii_case(name))
     })
 }
