@@ -18,6 +18,8 @@ pub struct Machine {
     pub swap_total_bytes: u64,
     /// What is left of it.
     pub swap_free_bytes: u64,
+    /// The line of proc/meminfo that says so, from 1; None where none does.
+    pub swap_free_line: Option<u32>,
 }
 
 impl Machine {
@@ -61,6 +63,9 @@ impl Machine {
             available_bytes: bytes("MemAvailable"),
             swap_total_bytes: bytes("SwapTotal"),
             swap_free_bytes: bytes("SwapFree"),
+            swap_free_line: (1..)
+                .zip(text.lines())
+                .find_map(|(number, line)| line.starts_with("SwapFree:").then_some(number)),
         }
     }
 }
@@ -88,6 +93,7 @@ mod tests {
                 available_bytes: 99 << 10,
                 swap_total_bytes: 10 << 10,
                 swap_free_bytes: 0,
+                swap_free_line: Some(4),
             }
         );
         let mut notes = Notes::default();

@@ -10,8 +10,6 @@ pub struct Observed {
     pub workers: Vec<Worker>,
     /// Of each PHP pool in a trace.
     pub pools: Vec<Pool>,
-    /// Whom the kernel would kill now, where it is known.
-    pub next_victim: Option<u32>,
 }
 
 /// A PHP worker, looked into.

@@ -50,8 +50,12 @@ impl Process {
 
 /// All processes that can be seen, by tgid; none where the file system has no /proc.
 pub fn read(root: &Root, notes: &mut Notes) -> Vec<Process> {
-    let Ok(names) = root.list(Path::new("/proc")) else {
-        return Vec::new();
+    let names = match root.list(Path::new("/proc")) {
+        Ok(names) => names,
+        Err(error) => {
+            notes.unread(&error);
+            return Vec::new();
+        }
     };
     let boot_unix_s = boot_unix_s(root);
     let mut unseen = 0;
@@ -72,11 +76,21 @@ pub fn read(root: &Root, notes: &mut Notes) -> Vec<Process> {
     found
 }
 
-/// Whether the process has process ids of its own, as in a container: then its files are not those of this file
-/// system.
-pub fn is_contained(root: &Root, tgid: u32) -> bool {
-    let status = root.text(Path::new(&format!("/proc/{tgid}/status"))).unwrap_or_default();
+/// Whether the process runs in a container, so that its files are not those of this file system: it has process
+/// ids of its own, or its cgroup is a container engine's. Where the first process is an engine's as well, the file
+/// system is the container's.
+pub fn is_contained(root: &Root, process: &Process) -> bool {
+    let status = format!("/proc/{}/status", process.tgid);
+    let status = root.text(Path::new(&status)).unwrap_or_default();
+    let of_first = || root.text(Path::new("/proc/1/cgroup")).unwrap_or_default();
     field(&status, "NSpid").is_some_and(|ids| ids.split_whitespace().count() > 1)
+        || is_of_engine(&process.cgroup) && !is_of_engine(&memory_cgroup(&of_first()))
+}
+
+fn is_of_engine(cgroup: &str) -> bool {
+    ["docker", "containerd", "kubepods", "libpod", "crio-", "/lxc"]
+        .iter()
+        .any(|name| cgroup.contains(name))
 }
 
 fn process(root: &Root, folder: &Path, tgid: u32, boot_unix_s: u64) -> Option<Process> {
@@ -204,6 +218,28 @@ mod tests {
                 ..Process::default()
             }]
         );
+    }
+
+    #[test]
+    fn a_container_is_known_from_outside_and_is_none_inside() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = Root::new(folder.path()).unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join("proc").join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let docker = "/system.slice/docker-12.scope".to_owned();
+        let engine = Process { tgid: 7, cgroup: docker, ..Process::default() };
+        let other = Process { tgid: 8, ..Process::default() };
+        put("1/cgroup", "0::/init.scope\n");
+        put("8/status", "NSpid:\t8\n");
+        assert!(is_contained(&root, &engine) && !is_contained(&root, &other));
+        put("8/status", "NSpid:\t8\t1\n");
+        assert!(is_contained(&root, &other));
+        // The audit runs in the container, or has its file system for root.
+        put("1/cgroup", "0::/system.slice/docker-12.scope\n");
+        assert!(!is_contained(&root, &engine));
     }
 
     #[test]

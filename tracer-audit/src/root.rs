@@ -4,6 +4,7 @@
 //! audit to files of the host. Every read is bounded, nothing but a regular file is opened, and nothing
 //! blocks: a FIFO, a device or a file of 100 MB is an error with its path. Owns no format.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -21,6 +22,9 @@ pub const MAX_NAMES: usize = 10_000;
 
 /// Deepest pattern, in folders.
 const MAX_DEPTH: usize = 32;
+
+/// How often a path is looked up anew because names changed meanwhile.
+const MAX_TRIES: u32 = 128;
 
 /// A file or folder that could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -44,7 +48,7 @@ pub enum ReadError {
         path: PathBuf,
     },
     /// More than [`MAX_NAMES`].
-    #[error("{} has more than {MAX_NAMES} files: the rest is not read", .path.display())]
+    #[error("{} has more than {MAX_NAMES} files: none is read", .path.display())]
     TooMany {
         /// The folder, or the pattern.
         path: PathBuf,
@@ -94,6 +98,7 @@ impl ReadError {
 pub struct Root {
     folder: OwnedFd,
     path: PathBuf,
+    is_host: bool,
 }
 
 impl Root {
@@ -106,14 +111,18 @@ impl Root {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let folder = rustix::fs::open(path, flags, Mode::empty())
             .map_err(|errno| ReadError::new(path, errno))?;
-        let path = std::fs::canonicalize(path)
+        let identity = |stat: rustix::fs::Stat| (stat.st_dev, stat.st_ino);
+        let own = rustix::fs::fstat(&folder).map_err(|errno| ReadError::new(path, errno))?;
+        let hosts = rustix::fs::stat("/").map_err(|errno| ReadError::new(path, errno))?;
+        let path = std::path::absolute(path)
             .map_err(|source| ReadError::Io { path: path.to_path_buf(), source })?;
-        Ok(Self { folder, path })
+        Ok(Self { folder, path, is_host: identity(own) == identity(hosts) })
     }
 
-    /// Whether this is the running host, whose sockets and processes belong to the files.
+    /// Whether this is the running host, whose sockets and processes belong to the files. By what the folder
+    /// is, not by its path: /proc/PID/root of a container is a link that reads `/`.
     pub fn is_host(&self) -> bool {
-        self.path == Path::new("/")
+        self.is_host
     }
 
     /// Where the file `path` of this file system is for a program of the host. Links are not followed: for
@@ -199,7 +208,7 @@ impl Root {
             let entry = entry.map_err(fail)?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
-                names.push(path.join(std::ffi::OsStr::from_bytes(name)));
+                names.push(path.join(OsStr::from_bytes(name)));
             }
             if names.len() > MAX_NAMES {
                 return Err(ReadError::TooMany { path: path.to_path_buf() });
@@ -219,8 +228,10 @@ impl Root {
         let too_many = || ReadError::TooMany { path: pattern.to_path_buf() };
         let mut found = vec![PathBuf::from("/")];
         for (depth, part) in pattern.components().enumerate() {
-            let Component::Normal(part) = part else {
-                continue;
+            let part = match part {
+                Component::Normal(part) => part,
+                Component::ParentDir => OsStr::new(".."),
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => continue,
             };
             if depth > MAX_DEPTH {
                 return Err(too_many());
@@ -231,7 +242,7 @@ impl Root {
                 found.retain(|path| self.exists(path));
                 continue;
             }
-            let matches = Pattern::new(&text)
+            let matches = Pattern::new(&plain(&text))
                 .map_err(|source| ReadError::Pattern { path: pattern.to_path_buf(), source })?;
             let options =
                 MatchOptions { require_literal_leading_dot: true, ..MatchOptions::default() };
@@ -257,9 +268,25 @@ impl Root {
         let inside = path.strip_prefix("/").unwrap_or(path);
         let inside = if inside.as_os_str().is_empty() { Path::new(".") } else { inside };
         let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-        rustix::fs::openat2(&self.folder, inside, flags | OFlags::CLOEXEC, Mode::empty(), resolve)
-            .map_err(|errno| ReadError::new(path, errno))
+        let flags = flags | OFlags::CLOEXEC;
+        // A `..` on the way is refused with EAGAIN while anything anywhere is renamed (openat2(2)).
+        let mut tries = 0;
+        loop {
+            match rustix::fs::openat2(&self.folder, inside, flags, Mode::empty(), resolve) {
+                Err(Errno::AGAIN) if tries < MAX_TRIES => tries += 1,
+                opened => return opened.map_err(|errno| ReadError::new(path, errno)),
+            }
+        }
     }
+}
+
+/// A part of a pattern of glob(3) as the crate writes it: `**` is no more than `*`, and `[^a]` is `[!a]`.
+fn plain(part: &str) -> String {
+    let mut plain = part.replace("[^", "[!");
+    while plain.contains("**") {
+        plain = plain.replace("**", "*");
+    }
+    plain
 }
 
 #[cfg(test)]
@@ -292,6 +319,40 @@ mod tests {
     }
 
     #[test]
+    fn the_host_is_known_by_what_its_folder_is() {
+        let (folder, root) = root();
+        assert!(!root.is_host());
+        for path in ["/", "/proc/self/root", "/.."] {
+            assert!(Root::new(Path::new(path)).unwrap().is_host(), "{path}");
+        }
+        let link = folder.path().join("link");
+        symlink(folder.path(), &link).unwrap();
+        assert!(!Root::new(&link).unwrap().is_host());
+    }
+
+    #[test]
+    fn renames_elsewhere_hide_no_file() {
+        use std::sync::atomic::{AtomicBool, Ordering};
+        let (folder, root) = root();
+        symlink("../php/a.conf", folder.path().join("etc/php/upwards")).unwrap();
+        let (here, there) = (folder.path().join("here"), folder.path().join("there"));
+        fs::write(&here, "").unwrap();
+        let done = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    fs::rename(&here, &there).unwrap();
+                    fs::rename(&there, &here).unwrap();
+                }
+            });
+            let lost = (0..20_000).filter_map(|_| root.stat(Path::new("/etc/php/upwards")).err());
+            let lost: Vec<_> = lost.collect();
+            done.store(true, Ordering::Relaxed);
+            assert!(lost.is_empty(), "{} times: {:?}", lost.len(), lost[0]);
+        });
+    }
+
+    #[test]
     fn only_files_of_a_bearable_size_are_read() {
         let (folder, root) = root();
         let huge = fs::File::create(folder.path().join("huge")).unwrap();
@@ -314,6 +375,9 @@ mod tests {
             [PathBuf::from("/etc/php/a.conf"), PathBuf::from("/etc/php/b.conf")]
         );
         assert_eq!(found("/etc/php/note"), [PathBuf::from("/etc/php/note")]);
+        assert_eq!(found("/etc/**/**.conf").len(), 2);
+        assert_eq!(found("/etc/php/../*/a.conf"), [PathBuf::from("/etc/php/../php/a.conf")]);
+        assert_eq!(found("/etc/php/[^b].conf"), [PathBuf::from("/etc/php/a.conf")]);
         assert!(found("/etc/php/none").is_empty());
         assert!(matches!(root.glob(Path::new("/etc/[")), Err(ReadError::Pattern { .. })));
     }

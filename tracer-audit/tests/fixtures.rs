@@ -23,6 +23,12 @@ fn show(report: &Report) -> String {
 /// A finding of the incident: kind, name, file and line of the cause, the change.
 type Expected = (&'static str, &'static str, &'static str, Option<u32>, &'static str);
 
+const CAPPED: &str = "/etc/mysql/mariadb.conf.d/99-performance.cnf:2";
+const LIMIT: &str = "/etc/php/8.3/fpm/pool.d/www.conf:12";
+
+/// A cause of the incident: kind, severity, the line of the cause, other lines.
+type Cause = (&'static str, Severity, &'static str, &'static [&'static str]);
+
 #[test]
 fn the_incident_lacks_what_would_have_held_it() {
     let report = fixture("incident");
@@ -49,28 +55,47 @@ fn the_incident_lacks_what_would_have_held_it() {
         assert_eq!(*to.at.file, drop_in(name), "{kind} of {name}");
         assert_eq!(to.section.as_deref(), Some("Service"));
     }
-    let causes = [
-        ("php_pool_too_large", Severity::Critical, "/etc/php/8.3/fpm/pool.d/www.conf:12"),
-        ("php_no_terminate_timeout", Severity::Warning, "/etc/php/8.3/fpm/pool.d/www.conf:1"),
-        ("mysql_file_never_read", Severity::Warning, "/etc/mysql/mysql.conf.d/performance.cnf:2"),
-        ("mysql_root_without_password", Severity::Warning, "/root/.my.cnf:4"),
+    let (critical, warning) = (Severity::Critical, Severity::Warning);
+    // Kind, severity, the line that is the cause, other lines that take part.
+    let causes: [Cause; 7] = [
+        ("php_pool_too_large", critical, LIMIT, &["/etc/php/8.3/fpm/pool.d/www.conf:8"]),
+        (
+            "mysql_file_never_read",
+            warning,
+            "/etc/mysql/mysql.conf.d/performance.cnf:2",
+            &[CAPPED, "/etc/mysql/my.cnf:3", "/etc/mysql/my.cnf:4"],
+        ),
+        ("mysql_not_in_force", warning, CAPPED, &[]),
+        ("system_swap_nearly_full", warning, "/proc/meminfo:5", &[]),
+        ("php_no_terminate_timeout", warning, "/etc/php/8.3/fpm/pool.d/www.conf:1", &[]),
+        ("mysql_root_without_password", warning, "/root/.my.cnf:4", &[]),
+        ("system_slow_watch", Severity::Info, "/etc/cron.d/memory-monitor:1", &[]),
     ];
-    for (kind, severity, place) in causes {
-        let finding = report.findings.iter().find(|finding| finding.kind == kind);
-        let finding = finding.unwrap_or_else(|| panic!("{kind}:\n{}", show(&report)));
+    for (kind, severity, place, others) in causes {
+        let mut found = report.findings.iter().filter(|finding| finding.kind == kind);
+        let finding = found.next().unwrap_or_else(|| panic!("{kind}:\n{}", show(&report)));
+        assert_eq!(found.next(), None, "{kind}");
         let at = finding.at.as_ref().map(ToString::to_string);
         assert_eq!((finding.severity, at.as_deref()), (severity, Some(place)), "{kind}");
+        let found: Vec<String> = finding.others.iter().map(ToString::to_string).collect();
+        for other in others {
+            assert!(found.iter().any(|found| found == other), "{kind}: {found:?}");
+        }
     }
+    let said = |kind: &str| {
+        let finding = report.findings.iter().find(|finding| finding.kind == kind);
+        finding.map(|finding| finding.summary.as_str()).unwrap_or_default()
+    };
+    assert!(said("php_pool_too_large").contains("160 GiB: 20 workers of 8 GiB"));
+    assert!(said("mysql_file_never_read").contains("is 512 MiB, not the 2 GiB"));
+    assert_eq!(
+        said("mysql_not_in_force"),
+        "MariaDB runs with a buffer pool of at most 184 MiB, but 512 MiB are configured"
+    );
+    assert_eq!(said("system_swap_nearly_full"), "swap is 82 % full: 3.3 GiB of 4.0 GiB");
+    assert!(said("system_memory_nearly_full").contains("% of the memory is used"));
     let of_units = report.findings.iter().filter(|finding| finding.kind.starts_with("unit_"));
     assert!(of_units.clone().filter(|one| one.severity == Severity::Warning).count() >= 4);
-    let swap = report.findings.iter().find(|finding| finding.kind == "system_swap_nearly_full");
-    let swap = swap.unwrap_or_else(|| panic!("{}", show(&report)));
-    assert_eq!(swap.severity, Severity::Warning);
-    assert_eq!(swap.summary, "swap is 82 % full: 3.3 GiB of 4.0 GiB");
-    assert!(report.findings.iter().any(|finding| finding.kind == "system_memory_nearly_full"));
-    let watch = report.findings.iter().find(|finding| finding.kind == "system_slow_watch");
-    let at = watch.and_then(|finding| finding.at.as_ref()).map(ToString::to_string);
-    assert_eq!(at.as_deref(), Some("/etc/cron.d/memory-monitor:1"));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 
 use audit::php::fpm::directive::{Manager, Value};
 use audit::php::fpm::{Conf, Source};
-use audit::php::ini::files::{Ini, Places};
+use audit::php::ini::files::{Ini, Outside, Places};
 use audit::php::ini::{End, Reader, Statement, parse};
 use audit::php::{Version, ini_memory};
 use audit::{Notes, Root};
@@ -93,10 +93,9 @@ fn audited(folder: &Path) -> (Option<Vec<String>>, String) {
     let environment = Some(std::env::vars().collect());
     let nothing = BTreeMap::new();
     let source = Source {
-        version: Some(VERSION),
         prefix: Path::new("/usr"),
         ini: &nothing,
-        environment: &environment,
+        outside: Outside { version: Some(VERSION), environment: &environment },
     };
     let mut notes = Notes::default();
     let conf = Conf::read(&root, &folder.join("php-fpm.conf"), &source, &mut notes);
@@ -296,12 +295,16 @@ fn read(main: &[PathBuf], scan: &[PathBuf]) -> Ini {
     let root = Root::new(Path::new("/")).unwrap();
     let places = Places { main: main.to_vec(), scan: scan.to_vec() };
     let environment = Some(std::env::vars().collect());
-    Ini::read(&root, &places, &environment, &mut Notes::default())
+    Ini::read(&root, &places, Some(VERSION), &environment, &mut Notes::default())
 }
 
 #[test]
 fn conf_d_comes_after_php_ini_in_the_order_of_names() {
-    let cases: [&[(&str, &str)]; 6] = [
+    let cases: [&[(&str, &str)]; 10] = [
+        &[("php.ini", "[PATH=]\nmemory_limit=64M")],
+        &[("php.ini", "[host=/]\nmemory_limit=64M"), ("d/a.ini", "precision=5")],
+        &[("php.ini", "[PATH=/x]\n[PATH]\nmemory_limit=64M\n[HOSTS]\nprecision=5")],
+        &[("php.ini", "[PATH]\nmemory_limit=64M\n[path/x]\n[y]\nprecision=5")],
         &[("php.ini", "memory_limit=64M"), ("d/10-a.ini", "memory_limit=65M")],
         &[("d/9.ini", "memory_limit=64M"), ("d/10.ini", "memory_limit=65M")],
         &[("d/b.ini", "memory_limit=64M"), ("d/B.ini", "memory_limit=65M"), ("d/a.ini.bak", "x")],
@@ -360,7 +363,12 @@ struct Flat {
 }
 
 impl Reader for Flat {
-    fn variable(&mut self, name: &str, _line: u32) -> String {
+    // The PHP beside it is 8.2.
+    fn has_fallbacks(&self) -> bool {
+        false
+    }
+
+    fn variable(&mut self, name: &str, _fallback: Option<&str>, _line: u32) -> String {
         std::env::var(name).unwrap_or_default()
     }
 

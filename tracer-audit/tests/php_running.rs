@@ -8,9 +8,9 @@ use std::path::Path;
 use std::process::Command;
 
 use audit::php::fpm::{Conf, Source};
-use audit::php::ini::files::Ini;
+use audit::php::ini::files::{Ini, Outside};
 use audit::php::ini::quantity;
-use audit::php::{Pool, SetBy, Site, Version};
+use audit::php::{How, Pool, SetBy, Site, Version};
 use audit::{Notes, Root};
 
 const VERSION: Version = Version::new(8, 2);
@@ -120,10 +120,9 @@ fn a_worker_has_the_limit_that_the_audit_names() {
         let root = Root::new(Path::new("/")).unwrap();
         let (environment, nothing) = (Some(BTreeMap::new()), BTreeMap::new());
         let source = Source {
-            version: Some(VERSION),
             prefix: Path::new("/usr"),
             ini: &nothing,
-            environment: &environment,
+            outside: Outside { version: Some(VERSION), environment: &environment },
         };
         let conf = Conf::read(&root, &path, &source, &mut Notes::default());
         let pool = Pool::new(&conf.pools[0], &conf, &Ini::default(), Some(VERSION));
@@ -150,7 +149,7 @@ fn drop_in_files_override_a_pool() {
     let facts = audit::php::read(&root, &[], &mut Notes::default());
     assert_eq!(facts.sites[0].pools[0].limit_bytes(), Some(8 << 30));
 
-    let files = facts.sites[0].drop_in().unwrap();
+    let files = facts.sites[0].drop_in(&facts.sites[0].pools[0]).unwrap();
     for (path, text) in [
         (&files.first, "[www]\nphp_admin_value[memory_limit] = 512M\n"),
         (&files.last, "[www]\npm.max_children = 3\n"),
@@ -163,7 +162,7 @@ fn drop_in_files_override_a_pool() {
     assert_eq!((after.limit_bytes(), after.max_children.value), (Some(512 << 20), 3));
     assert_eq!(facts.sites[0].refused, []);
     // They are not counted among the files that they must come before and after.
-    assert_eq!(facts.sites[0].drop_in(), Some(files));
+    assert_eq!(facts.sites[0].drop_in(after), Some(files));
 
     let text = private(folder.path(), "include = @DIR@/etc/php/8.2/fpm/pool.d/*.conf\n");
     fs::write(folder.path().join("php-fpm.conf"), text).unwrap();
@@ -215,7 +214,7 @@ fn a_change_is_in_force_after_a_reload() {
     fs::write(&conf, text.replace("max_children = 2", "max_children = 3")).unwrap();
     let site = running_site(&conf);
     assert_eq!(site.changed.len(), 1, "{:?}", site.changed);
-    assert!(site.changed[0].written && *site.changed[0].file == *conf);
+    assert!(site.changed[0].how == How::Written && *site.changed[0].file == *conf);
 
     std::thread::sleep(std::time::Duration::from_millis(1100));
     kill_process(tgid, Signal::USR2).unwrap();

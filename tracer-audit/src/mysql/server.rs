@@ -112,7 +112,7 @@ pub fn find(root: &Root, running: &[Process], notes: &mut Notes) -> (Vec<Server>
     let installed = installed::find(root, notes);
     let (mut own, mut contained) = (Vec::new(), Vec::new());
     for process in running.iter().filter(|process| is_server(process)) {
-        if processes::is_contained(root, process.tgid) {
+        if processes::is_contained(root, process) {
             notes.say(format!(
                 "process {} ({}) runs in a container: its option files are not read",
                 process.tgid, process.comm

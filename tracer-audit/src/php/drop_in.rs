@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::Site;
+use super::{Pool, Site};
 
 /// Two files that do not exist yet, or are ones of ours.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,10 +26,13 @@ pub fn is_ours(file: &Path) -> bool {
 }
 
 impl Site {
-    /// Files in the pools' folder that override each of its pools; None where php-fpm.conf includes no such
-    /// folder. A pool that stands in php-fpm.conf itself, behind the include, still comes after them.
-    pub fn drop_in(&self) -> Option<DropIn> {
+    /// Files in the pools' folder that override `pool`; None where php-fpm.conf includes no such folder, or the
+    /// pool stands elsewhere: then it may come before and after all that is in that folder.
+    pub fn drop_in(&self, pool: &Pool) -> Option<DropIn> {
         let folder = self.pool_folder.as_deref()?;
+        if pool.sections.iter().any(|at| at.file.parent() != Some(folder)) {
+            return None;
+        }
         let others: Vec<&Path> = self
             .files
             .iter()

@@ -13,8 +13,12 @@ use crate::{Root, audit};
 struct Sink;
 
 impl Reader for Sink {
-    fn variable(&mut self, name: &str, _line: u32) -> String {
-        name.to_owned()
+    fn has_fallbacks(&self) -> bool {
+        true
+    }
+
+    fn variable(&mut self, name: &str, fallback: Option<&str>, _line: u32) -> String {
+        fallback.unwrap_or(name).to_owned()
     }
 
     fn statement(&mut self, line: u32, statement: Statement) -> bool {
@@ -44,6 +48,10 @@ fn fuzz() {
         let mut text = texts[rng.usize(..texts.len())].clone();
         for _ in 0..rng.usize(1..8) {
             mutate(&mut text, rng);
+        }
+        if rng.bool() {
+            let at = rng.usize(..=text.len());
+            text.splice(at..at, *b"${a:-${b:-\"c\"}d}");
         }
         parse(&text, &mut Sink);
         let line = String::from_utf8_lossy(&text);
@@ -88,6 +96,7 @@ fn files_of_many_lines_end() {
         many(&|_| "include=/etc/php/8.2/fpm/php-fpm.conf\n".to_owned()),
         many(&|_| "((((".to_owned()),
         many(&|_| "a=${b".to_owned()),
+        "a=".to_owned() + &many(&|_| "${b:-".to_owned()),
         "[PATH=/a]\n".to_owned() + &many(&|_| "memory_limit=2G\n".to_owned()),
         "events {}\n".to_owned() + &many(&|_| "fastcgi_pass php;\n".to_owned()),
         many(&|_| "a{".to_owned()),

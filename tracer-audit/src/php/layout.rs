@@ -93,8 +93,9 @@ fn plain(
     }
 }
 
-/// The layout that a running master with the program `binary` and the file `conf` belongs to.
-pub fn of_master(known: &[Layout], conf: &Path, binary: Option<&Path>) -> Layout {
+/// The layout that a running master with the program `binary` and the file `conf` belongs to; None where it is none
+/// of the known ones.
+pub fn of_master(known: &[Layout], conf: &Path, binary: Option<&Path>) -> Option<Layout> {
     let same = known.iter().find(|layout| layout.conf == conf);
     let by_binary = || {
         let binary = binary?;
@@ -102,9 +103,20 @@ pub fn of_master(known: &[Layout], conf: &Path, binary: Option<&Path>) -> Layout
         let debian = Version::dotted(name).map(debian);
         debian.or_else(|| known.iter().find(|layout| layout.binary == binary).cloned())
     };
-    let layout = same.cloned().or_else(by_binary).unwrap_or_else(|| {
-        let etc = Path::new("/etc");
-        plain(None, etc, etc, "php.d", "/usr", "/usr/sbin/php-fpm")
-    });
-    Layout { conf: conf.to_path_buf(), ..layout }
+    let layout = same.cloned().or_else(by_binary)?;
+    Some(Layout { conf: conf.to_path_buf(), ..layout })
+}
+
+/// What a build of its own is likely to have: php.ini beside php-fpm.conf.
+pub fn unknown(conf: &Path, binary: Option<&Path>) -> Layout {
+    let binary = binary.unwrap_or(Path::new("/usr/sbin/php-fpm"));
+    let prefix = binary.parent().and_then(Path::parent).unwrap_or(Path::new("/usr"));
+    let folder = conf.parent().unwrap_or(Path::new("/etc"));
+    Layout {
+        version: None,
+        conf: conf.to_path_buf(),
+        places: places(folder, "fpm-fcgi", "php.d"),
+        prefix: prefix.to_path_buf(),
+        binary: binary.to_path_buf(),
+    }
 }

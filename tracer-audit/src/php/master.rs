@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::ini::files::Environment;
 use crate::origin::Notes;
-use crate::processes::Process;
+use crate::processes::{self, Process};
 use crate::root::Root;
 
 /// A master and its workers.
@@ -53,7 +53,7 @@ pub struct Worker {
 pub fn all(root: &Root, processes: &[Process], notes: &mut Notes) -> Vec<Master> {
     let mut masters = Vec::new();
     for process in processes.iter().filter(|process| is_master(process, processes)) {
-        if in_container(&process.cgroup) {
+        if processes::is_contained(root, process) {
             notes.say(format!(
                 "php-fpm {tgid} runs in a container: its files are audited with --root /proc/{tgid}/root",
                 tgid = process.tgid
@@ -63,13 +63,6 @@ pub fn all(root: &Root, processes: &[Process], notes: &mut Notes) -> Vec<Master>
         masters.push(master(root, process, processes));
     }
     masters
-}
-
-/// Whether a cgroup is one of a container engine.
-pub fn in_container(cgroup: &str) -> bool {
-    ["docker", "containerd", "kubepods", "libpod", "crio-", "/lxc"]
-        .iter()
-        .any(|name| cgroup.contains(name))
 }
 
 fn is_fpm(process: &Process) -> bool {

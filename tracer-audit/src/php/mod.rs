@@ -12,7 +12,6 @@ mod rules;
 mod share;
 mod version;
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -24,12 +23,12 @@ use crate::report::Finding;
 use crate::root::Root;
 use fpm::conf::Refused;
 use fpm::{Conf, Source};
-use ini::files::Ini;
+use ini::files::{Ini, Outside};
 use layout::Layout;
 
 pub use drop_in::DropIn;
-pub use loaded::Changed;
-pub use master::{Master, Worker, in_container};
+pub use loaded::{Changed, How};
+pub use master::{Master, Worker};
 pub use pool::{DEFAULT_LIMIT_BYTES, Memory, Odd, Pool, SetBy, ini_memory};
 pub use share::{Fit, php_size, title, typical_bytes, worker_worst_bytes};
 pub use version::Version;
@@ -58,6 +57,8 @@ pub struct Site {
     pub version: Option<Version>,
     /// php-fpm.conf.
     pub conf: PathBuf,
+    /// The program that reads it.
+    pub binary: PathBuf,
     /// php.ini and conf.d.
     pub ini: Ini,
     /// Whether its pools take memory: a master runs, or would if the system were started.
@@ -72,7 +73,7 @@ pub struct Site {
     pub refused: Vec<(Origin, Refused)>,
     /// Files of the configuration, and php.ini's.
     pub files: Vec<Arc<Path>>,
-    /// Files that changed after the master read them.
+    /// Files and folders that changed after the master read them.
     pub changed: Vec<Changed>,
     /// Where one more `*.conf` is read last but for names that sort behind it; None without such an include.
     pub pool_folder: Option<PathBuf>,
@@ -111,7 +112,14 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
             notes.say(format!("php-fpm {} does not tell which file it reads", master.tgid));
             continue;
         };
-        let layout = layout::of_master(&known, &conf, by_binary);
+        let layout = layout::of_master(&known, &conf, by_binary).unwrap_or_else(|| {
+            let text = format!(
+                "which php.ini php-fpm {} reads is not known: the one beside this file is taken",
+                master.tgid
+            );
+            notes.at(Origin::whole(conf.clone()), text);
+            layout::unknown(&conf, by_binary)
+        });
         match found.iter_mut().find(|(known, _)| known.conf == conf) {
             Some((_, masters)) => masters.push(master),
             None => found.push((layout, vec![master])),
@@ -119,7 +127,7 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
     }
     let sites =
         found.into_iter().map(|(layout, masters)| site(root, layout, masters, any_runs, notes));
-    Facts { sites: sites.collect(), modules: modules(root) }
+    Facts { sites: sites.collect(), modules: modules(root, notes) }
 }
 
 fn site(
@@ -132,16 +140,15 @@ fn site(
     let first = masters.first();
     let environment = first.and_then(|master| master.environment.clone());
     let places = places(&layout, first, &environment);
-    let mut ini = Ini::read(root, &places, &environment, notes);
+    let mut ini = Ini::read(root, &places, layout.version, &environment, notes);
     if let Some(master) = first {
         let defines = master.options.defines.iter().cloned();
         ini.values.extend(defines.map(|(name, value)| (name, Set::default_of(value))));
     }
     let source = Source {
-        version: layout.version,
         prefix: &layout.prefix,
         ini: &ini.values,
-        environment: &environment,
+        outside: Outside { version: layout.version, environment: &environment },
     };
     let conf = Conf::read(root, &layout.conf, &source, notes);
     let mut pools: Vec<Pool> =
@@ -165,13 +172,19 @@ fn site(
     }
     let files: Vec<Arc<Path>> = conf.files.iter().chain(&ini.files).cloned().collect();
     let pid_file = conf.text("pid").map(|pid| fpm::conf::below(Path::new("/var"), &pid.value));
+    let folders: Vec<Arc<Path>> = pool_folder(&conf)
+        .iter()
+        .chain(&places.scan)
+        .map(|folder| folder.as_path().into())
+        .collect();
     let changed = first
-        .map(|master| loaded::changed(root, master, pid_file.as_deref(), &files))
+        .map(|master| loaded::changed(root, master, pid_file.as_deref(), &files, &folders))
         .unwrap_or_default();
     Site {
         version: layout.version,
         pool_folder: pool_folder(&conf),
         conf: layout.conf,
+        binary: layout.binary,
         counts,
         masters,
         process_max,
@@ -231,14 +244,13 @@ fn pool_folder(conf: &Conf) -> Option<PathBuf> {
     (!folder.to_string_lossy().contains(['*', '?', '['])).then(|| folder.to_path_buf())
 }
 
-fn modules(root: &Root) -> Vec<Module> {
+/// Apache's environment is not the audit's to know.
+fn modules(root: &Root, notes: &mut Notes) -> Vec<Module> {
     let folders = root.glob(Path::new("/etc/php/*/apache2")).unwrap_or_default();
-    let mut notes = Notes::default();
     let module = |folder: PathBuf| {
         let version = Version::dotted(folder.iter().nth(3)?.to_str()?)?;
         let places = layout::places(&folder, "apache2handler", "conf.d");
-        let environment = Some(BTreeMap::new());
-        let ini = Ini::read(root, &places, &environment, &mut notes);
+        let ini = Ini::read(root, &places, Some(version), &None, notes);
         let memory = ini_memory(&ini, Some(version));
         Some(Module { version, ini, memory })
     };

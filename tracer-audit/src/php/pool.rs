@@ -31,6 +31,8 @@ pub enum SetBy {
     PhpValue,
     /// `php_admin_value` of the pool: a script cannot raise it.
     PhpAdminValue,
+    /// `max_memory_limit` of php.ini, from PHP 8.5 on: neither a pool nor a script can raise it.
+    MaxMemoryLimit,
 }
 
 /// memory_limit of a pool.
@@ -144,12 +146,17 @@ impl Pool {
         Some(self.limit_bytes()?.saturating_mul(self.workers.into()))
     }
 
-    /// `20 workers of 8 GiB`.
-    pub fn how(&self) -> String {
-        let workers = match self.workers {
+    /// `20 workers`.
+    pub fn workers_text(&self) -> String {
+        match self.workers {
             1 => "1 worker".to_owned(),
             many => format!("{many} workers"),
-        };
+        }
+    }
+
+    /// `20 workers of 8 GiB`.
+    pub fn how(&self) -> String {
+        let workers = self.workers_text();
         match self.limit_bytes() {
             Some(limit) => format!("{workers} of {}", size::human(limit)),
             None => format!("{workers} without memory_limit"),
@@ -206,10 +213,32 @@ fn memory(php: &[PhpValue], ini: &Ini, version: Option<Version>) -> Memory {
             memory.dead.extend(dead.map(|set| Set { value: short(&set.value), ..set }));
         }
     }
+    if let Some(most) = ini.get("max_memory_limit")
+        && version.is_none_or(|version| version >= Version::new(8, 5))
+    {
+        memory.cap(most, version);
+    }
     memory
 }
 
 impl Memory {
+    /// Whether no script can raise it.
+    pub fn is_pinned(&self) -> bool {
+        matches!(self.set_by, SetBy::PhpAdminValue | SetBy::MaxMemoryLimit)
+    }
+
+    /// PHP takes the most that there may be instead of a larger limit, or of none.
+    fn cap(&mut self, most: &Set<String>, version: Option<Version>) {
+        let bytes = quantity::parse(&most.value, version).limit();
+        let Some(bytes) = bytes.filter(|&bytes| bytes >= LEAST_LIMIT_BYTES) else {
+            return;
+        };
+        if self.limit_bytes.value.is_none_or(|limit| limit > bytes) {
+            self.limit_bytes = Set { value: Some(bytes), at: most.at.clone() };
+            self.set_by = SetBy::MaxMemoryLimit;
+        }
+    }
+
     fn apply(&mut self, set: &Set<String>, set_by: SetBy, version: Option<Version>) {
         let quantity = quantity::parse(&set.value, version);
         let mut limit = quantity.limit();

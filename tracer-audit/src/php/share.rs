@@ -1,6 +1,6 @@
 //! What the pools take of the memory, and how much of it each of them could have.
 
-use super::pool::Pool;
+use super::pool::{DEFAULT_LIMIT_BYTES, Pool};
 use super::{Facts, Site};
 use crate::Context;
 use crate::budget::Demand;
@@ -37,9 +37,18 @@ pub fn under_process_max(pools: &mut [Pool], process_max: u32) {
     }
 }
 
-/// memory_limit that all looked-into workers of `pool` run with, if they agree: None where none was looked
-/// into; the inner None is no limit. A script that raises its own limit shows as one that disagrees.
+/// Whether its workers can have another limit because their master read other files. Where none changed, and
+/// scripts may raise the limit, they did.
+pub fn may_be_stale(site: &Site, pool: &Pool) -> bool {
+    pool.memory.is_pinned() || !site.changed.is_empty()
+}
+
+/// memory_limit of the pool that its master goes by, where that may be another than that of the files: the one
+/// that all looked-into workers agree in. None where that is not known; the inner None is no limit.
 pub fn in_force(site: &Site, pool: &Pool, observed: &Observed) -> Option<Option<u64>> {
+    if !may_be_stale(site, pool) {
+        return None;
+    }
     let mut limits = observed
         .workers
         .iter()
@@ -78,7 +87,10 @@ pub fn demands(context: &Context<'_>) -> Vec<Demand> {
         let workers = u64::from(pool.workers);
         let seen = observed.pools.iter().find(|seen| seen.name == pool.name);
         let worker = worker_worst_bytes(site, pool, observed);
-        let worst_bytes = worker.map(|bytes| bytes.saturating_mul(workers));
+        let worst_bytes = match workers {
+            0 => Some(0),
+            workers => worker.map(|bytes| bytes.saturating_mul(workers)),
+        };
         let reserved = typical_bytes(pool, observed).saturating_mul(workers);
         let how = match (seen, worker) {
             (Some(seen), _) => format!(
@@ -118,15 +130,10 @@ pub struct Fit {
 }
 
 impl Fit {
-    /// For a pool of `facts`, when `room_bytes` are left to PHP. Pools share it as they share the worst case.
+    /// For a pool of `facts`, when `room_bytes` are left to PHP. See [`share`].
     pub fn new(facts: &Facts, pool: &Pool, room_bytes: u64) -> Self {
-        let weight = |pool: &Pool| {
-            let limit = pool.limit_bytes().unwrap_or(1 << 30).max(1);
-            u128::from(limit) * u128::from(pool.workers)
-        };
-        let all: u128 = facts.pools().map(|(_, pool)| weight(pool)).sum();
-        let share = u128::from(room_bytes) * weight(pool) / all.max(1);
-        let share_bytes = u64::try_from(share).unwrap_or(u64::MAX).min(room_bytes);
+        let pools: Vec<&Pool> = facts.pools().map(|(_, pool)| pool).collect();
+        let share_bytes = share(&pools, pool, room_bytes);
         let workers = share_bytes / pool.limit_bytes().unwrap_or(u64::MAX).max(1);
         let each_mib = (share_bytes / u64::from(pool.workers.max(1))) >> 20;
         let limit = LIMITS_MIB.iter().find(|&&limit| limit <= each_mib);
@@ -136,6 +143,35 @@ impl Fit {
             limit_bytes: limit.map(|limit| limit << 20),
         }
     }
+}
+
+/// What `pool`, one of `pools`, can have of `room_bytes`. They share it by what their workers need to do their
+/// work; what a pool cannot use of its part goes to the others. So nobody loses anything to a neighbour whose
+/// limit is absurd, and where all fit, all keep what they have.
+fn share(pools: &[&Pool], pool: &Pool, room_bytes: u64) -> u64 {
+    let want = |pool: &Pool| u128::from(pool.worst_bytes().unwrap_or(u64::MAX));
+    let weight = |pool: &Pool| {
+        let limit = pool.limit_bytes().unwrap_or(DEFAULT_LIMIT_BYTES).min(DEFAULT_LIMIT_BYTES);
+        (u128::from(limit) * u128::from(pool.workers)).max(1)
+    };
+    // Who wants least for what its workers need is served first.
+    let mut order = pools.to_vec();
+    order.sort_by(|a, b| (want(a) * weight(b)).cmp(&(want(b) * weight(a))));
+    let mut left = u128::from(room_bytes);
+    let mut all: u128 = order.iter().map(|pool| weight(pool)).sum();
+    for other in order {
+        let part = left * weight(other) / all.max(1);
+        if part < want(other) {
+            break;
+        }
+        if std::ptr::eq(other, pool) {
+            return u64::try_from(part).unwrap_or(room_bytes);
+        }
+        left -= want(other);
+        all -= weight(other);
+    }
+    let part = left * weight(pool) / all.max(1);
+    u64::try_from(part).unwrap_or(room_bytes)
 }
 
 /// `512M`, as PHP reads it.

@@ -298,6 +298,105 @@ fn a_script_that_raised_its_limit_is_found() {
 }
 
 #[test]
+fn what_all_workers_raised_is_no_older_file() {
+    let proc = running(0);
+    let mut files: Vec<(&str, &str)> =
+        proc.iter().map(|(path, text)| (*path, text.as_str())).collect();
+    files.push(("etc/php/8.2/fpm/pool.d/www.conf", STOCK));
+    let worker = |tgid| observed::Worker {
+        tgid,
+        master_tgid: 7,
+        pool: "www".to_owned(),
+        limit_bytes: Some(8 * GIB),
+    };
+    let observed = Observed { workers: vec![worker(8), worker(9)], ..Observed::default() };
+    let report = report(16 * GIB, &files, &observed);
+    let finding = find(&report, "php_limit_raised_by_script");
+    assert_eq!((finding.figures["workers"], finding.severity), (2, Severity::Info));
+    assert!(finding.summary.contains("8 GiB, while its files say 128 MiB, and 1 more"));
+    assert!(!has(&report, "php_limit_not_in_force") && !has(&report, "php_pool_too_large"));
+    assert_eq!(report.budget.demands[0].worst_bytes, Some(640 << 20));
+}
+
+#[test]
+fn a_pool_without_workers_takes_nothing() {
+    let pool = "[www]\nlisten = /run/www\npm = static\nphp_admin_value[memory_limit] = -1\n";
+    let report = pools(16 * GIB, &[pool]);
+    assert!(has(&report, "php_configuration_refused") && !has(&report, "php_memory_unlimited"));
+    assert_eq!(report.budget.demands[0].worst_bytes, Some(0));
+}
+
+#[test]
+fn the_pool_that_takes_more_than_its_part_is_changed() {
+    let small = "[small]\nlisten = /run/small\npm = static\npm.max_children = 100\n\
+        php_admin_value[memory_limit] = 64M\n";
+    let large = "[large]\nlisten = /run/large\npm = static\npm.max_children = 10\n\
+        php_admin_value[memory_limit] = 512M\n";
+    let report = pools(11 * GIB, &[small, large]);
+    let finding = find(&report, "php_pools_too_large");
+    assert_eq!(finding.name, "large");
+    let change = finding.change.as_ref().unwrap();
+    assert_eq!(change.to, "pm.max_children = 7");
+    let fixed = large.replace(change.from.as_ref().unwrap(), &change.to);
+    assert!(!has(&pools(11 * GIB, &[small, &fixed]), "php_pools_too_large"));
+}
+
+#[test]
+fn a_variable_may_have_a_value_for_want_of_one() {
+    let with = |version: &str, environment: Option<&str>, ini: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: &str, text: &str| {
+            let path = folder.path().join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, text).unwrap();
+        };
+        let fpm = format!("etc/php/{version}/fpm");
+        put(&format!("{fpm}/php-fpm.conf"), STOCK);
+        put(&format!("{fpm}/php.ini"), ini);
+        if let Some(environment) = environment {
+            put("proc/7/stat", "7 (php-fpm) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 0 0 0\n");
+            let title = format!("php-fpm: master process (/{fpm}/php-fpm.conf)\0");
+            put("proc/7/cmdline", &title);
+            put("proc/7/environ", environment);
+        }
+        let report = audit(&Root::new(folder.path()).unwrap(), &Observed::default());
+        report.budget.demands[0].worst_bytes.unwrap() >> 20
+    };
+    let worst = |version: &str, environment: Option<&str>| {
+        with(version, environment, "memory_limit = ${PHP_MEMORY:-512M}\n")
+    };
+    assert_eq!(worst("8.3", Some("PHP_MEMORY=64M\0")), 5 * 64);
+    assert_eq!(worst("8.3", Some("A=b\0")), 5 * 512);
+    assert_eq!(worst("8.3", None), 5 * 512);
+    // Before, the name of a variable might have a colon in it.
+    assert_eq!(worst("8.2", Some("A=b\0")), 5 * 128);
+    assert_eq!(worst("8.2", Some("PHP_MEMORY:-512M=256M\0")), 5 * 256);
+    let nested = "x = \"${A:-b}c\"\nmemory_limit = ${PHP_MEMORY:-${MORE:-\"2\"'5'}6${NONE:-M}}\n";
+    assert_eq!(with("8.4", Some("A=b\0"), nested), 5 * 256);
+    assert_eq!(with("8.4", Some("MORE=7\0"), nested), 5 * 76);
+    assert_eq!(with("8.4", Some("PHP_MEMORY=64M\0"), nested), 5 * 64);
+}
+
+#[test]
+fn there_may_be_a_limit_of_limits() {
+    let report = |version: &str| {
+        let conf = format!("etc/php/{version}/fpm/php-fpm.conf");
+        let ini = format!("etc/php/{version}/fpm/php.ini");
+        let pool = STOCK.to_owned() + "php_admin_value[memory_limit] = -1\n";
+        let files = [
+            (conf.as_str(), pool.as_str()),
+            (ini.as_str(), "memory_limit = 64M\nmax_memory_limit = 256M\n"),
+            ("usr/sbin/php-fpm8.5", ""),
+            ("usr/sbin/php-fpm8.4", ""),
+        ];
+        report(16 * GIB, &files, &Observed::default())
+    };
+    assert_eq!(report("8.5").budget.demands[0].worst_bytes, Some(5 * (256 << 20)));
+    assert!(!has(&report("8.5"), "php_memory_unlimited"));
+    assert!(has(&report("8.4"), "php_memory_unlimited"));
+}
+
+#[test]
 fn images_keep_their_files_elsewhere() {
     let files = [
         ("usr/local/etc/php-fpm.conf", "[global]\ninclude=etc/php-fpm.d/*.conf\n"),

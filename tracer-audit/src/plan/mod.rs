@@ -2,28 +2,31 @@
 //! drop-in files that set them.
 //!
 //! What is not PHP comes first, as it is what PHP's workers push out: the system, other large processes, web
-//! servers, the database with the pool that it has or was meant to have but at most a quarter, Redis. PHP gets
-//! the rest, less a tenth for what its limit does not count (opcache, the heap of the C library). A pool keeps
-//! its workers as long as each of them can have a memory_limit to work with; else it loses workers. What
-//! nobody gets is left to the page cache.
+//! servers, the database with the pool that it has or was meant to have but at most a quarter, Redis but at most
+//! an eighth. Where all fits as it is, these two keep what they have. PHP gets the rest, less a tenth for what its
+//! limit does not count (opcache, the heap of the C library). A pool keeps its workers as long as each of them can
+//! have a memory_limit to work with; else it loses workers. What nobody gets is left to the page cache.
 
 mod emit;
 mod php;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
 pub use self::emit::{EmitError, Emitted};
 use self::emit::{Files, Section};
 use crate::budget::Demand;
+use crate::mysql::installed::Flavour;
 use crate::mysql::memory;
 use crate::mysql::options::resolve;
 use crate::mysql::reader::Given;
 use crate::mysql::variables::POOL;
 use crate::observed::Observed;
 use crate::report::{Report, Severity, Subject};
-use crate::{Context, Facts};
+use crate::root::Root;
+use crate::units::Service;
+use crate::{Budget, Context, Facts};
 
 const MIB: u64 = 1 << 20;
 
@@ -88,12 +91,13 @@ impl Plan {
             return plan;
         }
         let context = Context { facts, budget, observed };
+        let fits = fits(budget);
         let mut left = budget.total_bytes.saturating_sub(budget.system_bytes);
         for demand in &budget.demands {
             let bytes = match demand.subject {
                 Subject::Php => continue,
-                Subject::Mysql => plan.database(&context, demand),
-                Subject::Redis => plan.redis(&context, demand),
+                Subject::Mysql => plan.database(&context, demand, fits),
+                Subject::Redis => plan.redis(&context, demand, fits),
                 _ => demand.reserved_bytes,
             };
             left = left.saturating_sub(bytes);
@@ -116,7 +120,9 @@ impl Plan {
             proposed_bytes: budget.system_bytes.saturating_add(left),
         });
         plan.squeeze();
-        plan.commands = plan.files.commands();
+        if plan.files.has_unit() {
+            plan.commands.insert(0, "systemctl daemon-reload".to_owned());
+        }
         plan
     }
 
@@ -135,8 +141,15 @@ impl Plan {
         self.proposals.push(Proposal { name, key, from, to, file });
     }
 
+    fn restart(&mut self, facts: &Facts, service: Service, otherwise: &str) {
+        let unit = facts.units.used().find(|unit| unit.service == service);
+        let name = unit.map_or(otherwise, |unit| unit.name.trim_end_matches(".service"));
+        self.commands.push(format!("systemctl restart {name}"));
+    }
+
     /// What a database gets: its pool as it is, or as a file that is never read meant it, at most a quarter.
-    fn database(&mut self, context: &Context<'_>, demand: &Demand) -> u64 {
+    /// Where all fits, it keeps what it has.
+    fn database(&mut self, context: &Context<'_>, demand: &Demand, fits: bool) -> u64 {
         let facts = &context.facts.mysql;
         let Some(server) = facts.servers.iter().find(|server| server.name == demand.name) else {
             return demand.reserved_bytes;
@@ -144,6 +157,7 @@ impl Plan {
         let now = memory::pool(server, context.budget.total_bytes).value;
         let meant = facts.unread.iter().filter_map(|file| Some(file.said.get(POOL)?.value)).max();
         let most = (context.budget.total_bytes / 4 / (64 * MIB)).max(1) * 64 * MIB;
+        let most = if fits { most.max(now) } else { most };
         let pool = meant.unwrap_or(0).max(now).min(most);
         let rest = demand.reserved_bytes.saturating_sub(now);
         if pool == now {
@@ -156,6 +170,11 @@ impl Plan {
                 self.files.line(file.clone(), Section::named("mysqld"), &line);
                 let from = Some(memory::option(now));
                 self.propose(&demand.name, "innodb_buffer_pool_size", from, to, file);
+                let name = match server.flavour {
+                    Flavour::Mariadb => "mariadb",
+                    Flavour::Mysql => "mysql",
+                };
+                self.restart(context.facts, Service::Mysql, name);
                 let is_pool = |given: &Given| resolve(&given.option, true).is_ok_and(|one| one.name == POOL);
                 if server.behind_drop_in().any(is_pool) {
                     self.remarks.push(format!(
@@ -172,8 +191,9 @@ impl Plan {
         rest.saturating_add(pool)
     }
 
-    /// What Redis gets. It reads no folder of its own accord, so the line goes by hand.
-    fn redis(&mut self, context: &Context<'_>, demand: &Demand) -> u64 {
+    /// What Redis gets: never less than it holds, because then it would lose keys or refuse to write at once. It
+    /// reads no folder of its own accord, so the line goes by hand.
+    fn redis(&mut self, context: &Context<'_>, demand: &Demand, fits: bool) -> u64 {
         let most = context.budget.total_bytes / 8;
         let facts = &context.facts.redis;
         let Some(instance) = facts.instances.iter().find(|one| one.name == demand.name) else {
@@ -182,18 +202,28 @@ impl Plan {
         // A snapshot is written by a copy of the process, for which there must be room.
         let copies = if instance.forks() { 2 } else { 1 };
         let set = instance.config.maxmemory().value;
+        if set > 0 && fits {
+            return demand.reserved_bytes;
+        }
         if set > 0 && set.saturating_mul(copies) <= most {
             return demand.reserved_bytes.max(set.saturating_mul(copies));
         }
         // Twice what it holds now, so that it does not begin to evict tomorrow.
-        let held = demand.observed_bytes.unwrap_or(0).saturating_mul(2);
-        let bytes = (held.max(64 * MIB).min(most / copies) / MIB).max(1) * MIB;
+        let bytes = match demand.observed_bytes {
+            Some(held) => held.saturating_mul(2).max(64 * MIB).min(most / copies).max(held),
+            None => most / copies,
+        };
+        let bytes = bytes.div_ceil(MIB).max(1) * MIB;
+        if set > 0 && bytes >= set {
+            return demand.reserved_bytes;
+        }
         let to = format!("{}mb", bytes / MIB);
         let from = (set > 0).then(|| format!("{}mb", set / MIB));
         match (instance.drop_in("maxmemory"), &instance.file) {
             (Some(file), _) => {
                 self.files.line(file.clone(), Section::none(), &format!("maxmemory {to}"));
                 self.propose(&demand.name, "maxmemory", from, to, file);
+                self.restart(context.facts, Service::Redis, "redis-server");
             }
             (None, file) => self.remarks.push(format!(
                 "{}: Redis reads no drop-in files: write `maxmemory {to}` into {}, and say it to the running one by \
@@ -216,12 +246,22 @@ impl Plan {
         }
     }
 
-    /// Writes the drop-in files below `folder`, each at its place in the file system.
+    /// Writes the drop-in files below `folder`, each at its place in the file system. What such a file of an earlier
+    /// plan sets in `root`, which is planned for, is kept where this plan says nothing else.
     ///
     /// # Errors
     ///
     /// See [`EmitError`]. A file that somebody else wrote is left alone.
-    pub fn emit(&self, folder: &std::path::Path) -> Result<Emitted, EmitError> {
-        self.files.write(folder)
+    pub fn emit(&self, root: &Root, folder: &Path) -> Result<Emitted, EmitError> {
+        self.files.write(root, folder)
     }
+}
+
+/// Whether what all others need and PHP's worst case are no more than there is.
+fn fits(budget: &Budget) -> bool {
+    let others = budget.demands.iter().filter(|demand| demand.subject != Subject::Php);
+    let others = others.map(|demand| demand.reserved_bytes).fold(0, u64::saturating_add);
+    let free = budget.total_bytes.saturating_sub(budget.system_bytes);
+    let worst = budget.worst_bytes(Subject::Php);
+    worst.is_some_and(|worst| worst.saturating_add(others) <= free)
 }

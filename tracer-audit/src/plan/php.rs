@@ -2,15 +2,17 @@
 
 use super::emit::Section;
 use super::{MIB, Plan};
-use crate::php::{Fit, Pool, Site, php_size, typical_bytes};
+use crate::php::{Fit, Pool, Site, php_size, title, typical_bytes};
 use crate::report::Subject;
-use crate::units::Service;
+use crate::units::{Service, Unit};
 use crate::{Context, Observed};
 
 /// memory_limit that a pool can work with when nothing is known of it: PHP's own default.
 const WORKABLE_BYTES: u64 = 128 * MIB;
+
 /// No script needs more; one that does is to be written otherwise, or run on the command line.
 const MOST_BYTES: u64 = 1024 * MIB;
+
 /// What a pool should have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Share {
@@ -38,58 +40,63 @@ impl Share {
         Self { workers: fitting.clamp(1, workers), limit_bytes: workable }
     }
 
+    /// With a tenth for what memory_limit does not count.
     fn bytes(self) -> u64 {
-        self.limit_bytes.saturating_mul(u64::from(self.workers))
+        let of_limits = self.limit_bytes.saturating_mul(u64::from(self.workers));
+        of_limits.saturating_add(of_limits / 10)
     }
 }
 
 impl Plan {
     /// Gives `room_bytes` to the pools; returns what they and their services take of it.
     pub(super) fn php(&mut self, context: &Context<'_>, room_bytes: u64) -> u64 {
-        let before = self.proposals.len();
         let facts = &context.facts.php;
         let of_limits = room_bytes / 10 * 9;
         let mut taken = 0_u64;
         for site in facts.sites.iter().filter(|site| site.counts) {
+            let before = self.proposals.len();
             let mut own = 0_u64;
-            for pool in &site.pools {
+            for pool in site.pools.iter().filter(|pool| pool.workers > 0) {
                 let fit = Fit::new(facts, pool, of_limits);
                 let share = Share::new(pool, &fit, context.observed);
                 self.pool(context, site, pool, share);
                 own = own.saturating_add(share.bytes());
             }
-            let with_rest = own.saturating_add(own / 10);
             if self.proposals.len() > before {
-                self.service(context, site, with_rest, room_bytes);
+                let unit = unit(context, site);
+                if let Some(unit) = unit {
+                    self.memory_max(unit, own, room_bytes);
+                }
+                self.restart_php(site, unit);
             }
-            taken = taken.saturating_add(with_rest);
+            taken = taken.saturating_add(own);
         }
         taken
     }
 
     fn pool(&mut self, context: &Context<'_>, site: &Site, pool: &Pool, share: Share) {
+        let title = title(&context.facts.php, site, pool);
         let demands = &context.budget.demands;
-        let is_its = |subject, name: &str| subject == Subject::Php && name == pool.name;
+        let is_its = |subject, name: &str| subject == Subject::Php && name == title;
         if let Some(demand) = demands.iter().find(|one| is_its(one.subject, &one.name)) {
-            self.row(demand, share.bytes().saturating_add(share.bytes() / 10));
+            self.row(demand, share.bytes());
         }
         let (is_fewer, is_less) =
             (share.workers < pool.workers, Some(share.limit_bytes) != pool.limit_bytes());
         if !is_fewer && !is_less {
             return;
         }
-        let Some(drop_in) = site.drop_in() else {
+        let (Some(drop_in), Some(section)) = (site.drop_in(pool), Section::of_pool(&pool.name))
+        else {
+            let at = pool.sections.first().map_or_else(String::new, |at| format!(" at {at}"));
             self.remarks.push(format!(
-                "pool {}: {} reads no folder of pools; set pm.max_children = {} and \
-                 php_admin_value[memory_limit] = {} in its section",
-                pool.name,
-                site.conf.display(),
+                "pool {title}: no drop-in file overrides it; set pm.max_children = {} and \
+                 php_admin_value[memory_limit] = {} in its section{at}",
                 share.workers,
                 php_size(share.limit_bytes)
             ));
             return;
         };
-        let section = Section::named(&pool.name);
         if is_fewer {
             let file = drop_in.last;
             let workers = share.workers;
@@ -105,33 +112,22 @@ impl Plan {
                 }
             }
             let (from, to) = (Some(pool.max_children.value.to_string()), workers.to_string());
-            self.propose(&pool.name, "pm.max_children", from, to, file);
+            self.propose(&title, "pm.max_children", from, to, file);
         }
         if is_less {
             let to = php_size(share.limit_bytes);
             let line = format!("php_admin_value[memory_limit] = {to}");
             self.files.line(drop_in.first.clone(), section, &line);
             let from = pool.limit_bytes().map_or_else(|| "-1".to_owned(), php_size);
-            self.propose(&pool.name, "memory_limit", Some(from), to, drop_in.first);
+            self.propose(&title, "memory_limit", Some(from), to, drop_in.first);
         }
     }
 
     /// The unit's limit: when a limit of PHP does not hold, PHP itself is what dies.
-    fn service(&mut self, context: &Context<'_>, site: &Site, bytes: u64, room_bytes: u64) {
-        let is_its = |name: &str| match site.version {
-            Some(version) => name.contains(&version.to_string()) || !name.contains('.'),
-            None => true,
-        };
-        let mut units = context.facts.units.used();
-        let unit = units.find(|unit| {
-            let stem = unit.name.trim_end_matches(".service");
-            unit.service == Service::Php && is_its(stem)
-        });
-        let Some(unit) =
-            unit.filter(|unit| unit.memory_max_bytes.is_none_or(|max| max > room_bytes))
-        else {
+    fn memory_max(&mut self, unit: &Unit, bytes: u64, room_bytes: u64) {
+        if unit.memory_max_bytes.is_some_and(|max| max <= room_bytes) {
             return;
-        };
+        }
         let file = unit.drop_in_folder().join(crate::units::DROP_IN);
         let to = format!("{}M", bytes.div_ceil(MIB));
         // Of an administrator's own drop-in that is read later the line would count more.
@@ -141,7 +137,30 @@ impl Plan {
         }
         self.files.line(file.clone(), Section::named("Service"), &format!("MemoryMax={to}"));
         let from = unit.memory_max_bytes.map(|max| format!("{}M", max / MIB));
-        let name = unit.name.clone();
-        self.propose(&name, "MemoryMax", from, to, file);
+        self.propose(&unit.name, "MemoryMax", from, to, file);
     }
+
+    /// What it cannot read it would not survive: it is asked first.
+    fn restart_php(&mut self, site: &Site, unit: Option<&Unit>) {
+        let name = match (unit, site.version) {
+            (Some(unit), _) => unit.name.trim_end_matches(".service").to_owned(),
+            (None, Some(version)) => format!("php{version}-fpm"),
+            (None, None) => "php-fpm".to_owned(),
+        };
+        let program = site.binary.display();
+        self.commands.push(format!("{program} -t && systemctl restart {name}"));
+    }
+}
+
+/// The unit that starts the master of `site`.
+fn unit<'a>(context: &Context<'a>, site: &Site) -> Option<&'a Unit> {
+    let is_its = |name: &str| match site.version {
+        Some(version) => name.contains(&version.to_string()) || !name.contains('.'),
+        None => true,
+    };
+    context
+        .facts
+        .units
+        .used()
+        .find(|unit| unit.service == Service::Php && is_its(unit.name.trim_end_matches(".service")))
 }

@@ -85,7 +85,7 @@ pub fn find(root: &Root, running: &[Process], notes: &mut Notes) -> (Vec<Instanc
     let (contained, own): (Vec<&Process>, Vec<&Process>) = running
         .iter()
         .filter(|process| is_server(process))
-        .partition(|process| processes::is_contained(root, process.tgid));
+        .partition(|process| processes::is_contained(root, process));
     let mut files: Vec<PathBuf> = FILES
         .iter()
         .flat_map(|pattern| root.glob(Path::new(pattern)).unwrap_or_default())

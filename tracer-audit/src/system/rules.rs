@@ -100,7 +100,7 @@ fn swap(context: &Context<'_>) -> Option<Finding> {
         format!("swap is {share} % full: {} of {}", human(used), human(total)),
         "What still grows has nowhere to go: the next burst ends in kills, and until then every page waits.",
     );
-    finding.at = Some(meminfo());
+    finding.at = Some(Origin { line: machine.swap_free_line, ..meminfo() });
     finding.figures.insert("swap_used_bytes", used);
     finding.figures.insert("swap_total_bytes", total);
     Some(finding)

@@ -15,10 +15,7 @@ const BASE_SCORE: u64 = 667;
 /// The next victim; nothing where nobody stands out.
 pub fn judge(context: &Context<'_>) -> Option<Finding> {
     let processes = &context.facts.processes;
-    let victim = match context.observed.next_victim {
-        Some(tgid) => processes.iter().find(|process| process.tgid == tgid)?,
-        None => by_score(processes)?,
-    };
+    let victim = by_score(processes)?;
     let php: u64 = processes
         .iter()
         .filter(|process| kind(process) == Kind::Php)

@@ -12,7 +12,7 @@ use super::directive::{self, Value, ValueError};
 use crate::bound::{Bound, short};
 use crate::origin::{Notes, Origin, Set};
 use crate::php::Version;
-use crate::php::ini::files::{Environment, variable};
+use crate::php::ini::files::{Outside, variable};
 use crate::php::ini::{End, Reader, Statement, parse};
 use crate::root::Root;
 
@@ -153,14 +153,12 @@ pub enum Refused {
 /// Where values come from that are not in the files.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
-    /// Which PHP reads it.
-    pub version: Option<Version>,
     /// What a relative include is below.
     pub prefix: &'a Path,
     /// Values of php.ini, which `${name}` can stand for.
     pub ini: &'a BTreeMap<String, Set<String>>,
-    /// The master's environment.
-    pub environment: &'a Environment,
+    /// The PHP that reads it, and the master's environment.
+    pub outside: Outside<'a>,
 }
 
 /// A whole configuration.
@@ -325,10 +323,14 @@ struct LineReader<'a, 's, 'o> {
 }
 
 impl Reader for LineReader<'_, '_, '_> {
-    fn variable(&mut self, name: &str, _line: u32) -> String {
-        let source = self.state.source;
-        let at = self.at.clone();
-        let known = variable(name, source.ini, source.environment, at, self.state.notes);
+    fn has_fallbacks(&self) -> bool {
+        self.state.source.outside.has_fallbacks()
+    }
+
+    fn variable(&mut self, name: &str, fallback: Option<&str>, _line: u32) -> String {
+        let (source, at) = (self.state.source, self.at.clone());
+        let environment = source.outside.environment;
+        let known = variable((name, fallback), source.ini, environment, at, self.state.notes);
         self.unknown |= known.is_none();
         known.unwrap_or_default()
     }
@@ -393,8 +395,9 @@ impl LineReader<'_, '_, '_> {
             return Ok(());
         }
         let in_pool = self.state.pool.is_some();
-        let Some((name, kind)) = directive::find(&key, in_pool, self.state.source.version) else {
-            if self.state.source.version.is_none_or(|version| version > NEWEST) {
+        let Some((name, kind)) = directive::find(&key, in_pool, self.state.source.outside.version)
+        else {
+            if self.state.source.outside.version.is_none_or(|version| version > NEWEST) {
                 let text =
                     format!("{} is no directive up to PHP {NEWEST}: passed over", short(&key));
                 self.state.notes.at(self.at.clone(), text);

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::parser::{End, Reader, Statement, parse};
 use crate::bound::short;
 use crate::origin::{Notes, Origin, Set};
+use crate::php::Version;
 use crate::root::Root;
 
 /// Most bytes of all files together.
@@ -47,14 +48,16 @@ pub struct Ini {
 }
 
 impl Ini {
-    /// Reads the files of `places`.
+    /// Reads the files of `places` as a PHP of `version` with `environment` does.
     pub fn read(
         root: &Root,
         places: &Places,
+        version: Option<Version>,
         environment: &Environment,
         notes: &mut Notes,
     ) -> Self {
         let mut ini = Self::default();
+        let outside = Outside { version, environment };
         let mut bytes = 0;
         for path in list(root, places, notes) {
             let text = match root.read(&path) {
@@ -77,7 +80,7 @@ impl Ini {
             }
             let file: Arc<Path> = path.into();
             ini.files.push(file.clone());
-            ini.add(&text, &file, environment, notes);
+            ini.add(&text, &file, outside, notes);
         }
         ini
     }
@@ -87,9 +90,9 @@ impl Ini {
         self.values.get(name)
     }
 
-    fn add(&mut self, text: &[u8], file: &Arc<Path>, environment: &Environment, notes: &mut Notes) {
+    fn add(&mut self, text: &[u8], file: &Arc<Path>, outside: Outside<'_>, notes: &mut Notes) {
         let mut reader =
-            FileReader { ini: self, file, environment, notes, special: None, unknown: false };
+            FileReader { ini: self, file, outside, notes, special: None, unknown: false };
         let end = parse(text, &mut reader);
         if let End::Syntax { line } = end {
             notes.at(
@@ -124,7 +127,13 @@ fn list(root: &Root, places: &Places, notes: &mut Notes) -> Vec<PathBuf> {
                     let name = path.file_name().unwrap_or_default().as_encoded_bytes();
                     name.ends_with(b".ini")
                 };
-                files.extend(names.into_iter().filter(ini).take(MAX_FILES));
+                let mut names = names.into_iter().filter(ini);
+                files.extend(names.by_ref().take(MAX_FILES));
+                if let Some(next) = names.next() {
+                    let text =
+                        format!("not read on: the folder has more than {MAX_FILES} ini files");
+                    notes.at(Origin::whole(next), text);
+                }
             }
             Err(error) => notes.unread(&error),
         }
@@ -132,10 +141,26 @@ fn list(root: &Root, places: &Places, notes: &mut Notes) -> Vec<PathBuf> {
     files
 }
 
-/// What `${name}` stands for: a value that was set before, else the environment. None where that is not known,
-/// which is said.
+/// What the value of a variable depends on beside the files.
+#[derive(Clone, Copy, Debug)]
+pub struct Outside<'a> {
+    /// Which PHP reads them.
+    pub version: Option<Version>,
+    /// Its environment.
+    pub environment: &'a Environment,
+}
+
+impl Outside<'_> {
+    /// Whether a variable may have a fallback.
+    pub fn has_fallbacks(&self) -> bool {
+        self.version.is_none_or(|version| version >= Version::new(8, 3))
+    }
+}
+
+/// What `${name}` stands for: a value that was set before, else the environment, else the fallback. None where that
+/// is not known, which is said.
 pub fn variable(
-    name: &str,
+    (name, fallback): (&str, Option<&str>),
     values: &BTreeMap<String, Set<String>>,
     environment: &Environment,
     at: Origin,
@@ -144,34 +169,39 @@ pub fn variable(
     if let Some(set) = values.get(name) {
         return Some(set.value.clone());
     }
-    match environment {
-        Some(environment) => Some(environment.get(name).cloned().unwrap_or_default()),
-        None => {
-            let text = format!(
-                "${{{}}} comes from the environment, which is not known here: the line is passed over",
-                short(name)
-            );
-            notes.at(at, text);
-            None
-        }
+    if let Some(environment) = environment {
+        let set = environment.get(name).map(String::as_str);
+        return Some(set.or(fallback).unwrap_or_default().to_owned());
     }
+    let then = match fallback {
+        Some(fallback) => format!("{} is taken", short(fallback)),
+        None => "the line is passed over".to_owned(),
+    };
+    let name = short(name);
+    notes
+        .at(at, format!("${{{name}}} comes from the environment, which is not known here: {then}"));
+    fallback.map(str::to_owned)
 }
 
 struct FileReader<'a> {
     ini: &'a mut Ini,
     file: &'a Arc<Path>,
-    environment: &'a Environment,
+    outside: Outside<'a>,
     notes: &'a mut Notes,
-    /// The section, if it is one for some scripts only.
+    /// The last section for some scripts only.
     special: Option<String>,
     /// Whether the statement that is read has a variable that is not known.
     unknown: bool,
 }
 
 impl Reader for FileReader<'_> {
-    fn variable(&mut self, name: &str, line: u32) -> String {
-        let at = Origin::new(self.file, line);
-        let known = variable(name, &self.ini.values, self.environment, at, self.notes);
+    fn has_fallbacks(&self) -> bool {
+        self.outside.has_fallbacks()
+    }
+
+    fn variable(&mut self, name: &str, fallback: Option<&str>, line: u32) -> String {
+        let (at, environment) = (Origin::new(self.file, line), self.outside.environment);
+        let known = variable((name, fallback), &self.ini.values, environment, at, self.notes);
         self.unknown |= known.is_none();
         known.unwrap_or_default()
     }
@@ -181,7 +211,12 @@ impl Reader for FileReader<'_> {
             return true;
         }
         match statement {
-            Statement::Section(name) => self.special = special(&name).then(|| short(&name)),
+            // PHP never goes back: a section of another name does not end one for some scripts.
+            Statement::Section(name) => {
+                if is_special(&name) {
+                    self.special = Some(short(&name));
+                }
+            }
             Statement::Entry { key, value: Some(value) } => {
                 let set = Set::at(value, Origin::new(self.file, line));
                 match &self.special {
@@ -203,12 +238,9 @@ impl Reader for FileReader<'_> {
 }
 
 /// Whether the values of a section hold for one folder or host only.
-fn special(section: &str) -> bool {
-    let rest = section
-        .get(..4)
-        .filter(|start| start.eq_ignore_ascii_case("PATH") || start.eq_ignore_ascii_case("HOST"));
-    rest.is_some_and(|_| {
-        let value = section[4..].trim_start_matches(['=', ' ', '\t']).trim_end_matches('/');
-        !value.is_empty()
+fn is_special(section: &str) -> bool {
+    section.split_at_checked(4).is_some_and(|(start, rest)| {
+        let names = ["PATH", "HOST"];
+        !rest.is_empty() && names.iter().any(|name| start.eq_ignore_ascii_case(name))
     })
 }

@@ -10,6 +10,7 @@ enum State {
     Offset,
     Quoted,
     Variable,
+    Fallback,
 }
 
 /// A token; texts are bytes of any encoding.
@@ -39,6 +40,8 @@ pub enum Token {
     Dollar,
     /// What stands in it.
     Name(Vec<u8>),
+    /// `:-` behind the name: what follows stands for a variable that nobody has set.
+    Fallback,
     /// `}` behind it.
     Brace,
     /// `& | ^ ~ ! ( )`.
@@ -57,16 +60,17 @@ pub struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
     states: Vec<State>,
+    has_fallbacks: bool,
     /// From 1, of `counted`.
     line: u32,
     counted: usize,
 }
 
 impl<'a> Lexer<'a> {
-    /// A lexer over a whole file.
-    pub fn new(text: &'a [u8]) -> Self {
+    /// A lexer over a whole file; variables may have a fallback from PHP 8.3 on.
+    pub fn new(text: &'a [u8], has_fallbacks: bool) -> Self {
         let at = if text.len() > 3 && text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
-        Self { text, at, states: vec![State::Initial], line: 1, counted: at }
+        Self { text, at, states: vec![State::Initial], has_fallbacks, line: 1, counted: at }
     }
 
     /// The line, from 1, of the next token.
@@ -92,6 +96,7 @@ impl<'a> Lexer<'a> {
             State::Section | State::Offset => self.bracket(),
             State::Quoted => self.quoted(),
             State::Variable => self.variable(),
+            State::Fallback => self.fallback(),
         }
     }
 
@@ -246,27 +251,7 @@ impl<'a> Lexer<'a> {
             }
             _ => {}
         }
-        let word = self.words(false, |byte| {
-            !matches!(
-                byte,
-                b'$' | b'='
-                    | b' '
-                    | b'\t'
-                    | b'\n'
-                    | b'\r'
-                    | b';'
-                    | b'&'
-                    | b'|'
-                    | b'^'
-                    | b'~'
-                    | b'('
-                    | b')'
-                    | b'!'
-                    | b'"'
-                    | b'\''
-                    | 0
-            )
-        });
+        let word = self.words(false, |byte| !b"$= \t\n\r;&|^~()!\"'\0".contains(&byte));
         if let Some((value, len)) = self.boolean()
             && len >= word
         {
@@ -350,6 +335,12 @@ impl<'a> Lexer<'a> {
             self.become_state(State::Initial);
             return Token::Close;
         }
+        self.literal(first, b']')
+    }
+
+    /// Text between brackets, up to `end`.
+    fn literal(&mut self, first: u8, end: u8) -> Token {
+        let behind = self.at + self.run(self.at, is_blank);
         if self.byte(behind) == Some(b'"') {
             self.at = behind + 1;
             self.states.push(State::Quoted);
@@ -361,7 +352,7 @@ impl<'a> Lexer<'a> {
             _ => {}
         }
         let word = self.words(true, |byte| {
-            !matches!(byte, b'$' | b'\n' | b'\r' | b';' | b'"' | b'\'' | b']' | b'\\')
+            !matches!(byte, b'$' | b'\n' | b'\r' | b';' | b'"' | b'\'' | b'\\') && byte != end
         });
         if word == 0 { Token::Wrong } else { word_token(self.take(word)) }
     }
@@ -405,7 +396,16 @@ impl<'a> Lexer<'a> {
     }
 
     fn variable(&mut self) -> Token {
-        let label = self.run(self.at, is_label);
+        let mut label = self.run(self.at, is_label);
+        let run = &self.text[self.at..self.at + label];
+        let cut = run.windows(2).position(|two| two == b":-").filter(|_| self.has_fallbacks);
+        if cut == Some(0) {
+            self.at += 2;
+            self.states.pop();
+            self.states.push(State::Fallback);
+            return Token::Fallback;
+        }
+        label = cut.unwrap_or(label);
         if label > 0 {
             return Token::Name(trimmed(self.take(label)).to_vec());
         }
@@ -416,6 +416,18 @@ impl<'a> Lexer<'a> {
         }
         Token::Wrong
     }
+
+    fn fallback(&mut self) -> Token {
+        match self.byte(self.at) {
+            Some(b'}') => {
+                self.at += 1;
+                self.states.pop();
+                Token::Brace
+            }
+            Some(first) => self.literal(first, b'}'),
+            None => Token::Wrong,
+        }
+    }
 }
 
 fn is_blank(byte: u8) -> bool {
@@ -423,25 +435,7 @@ fn is_blank(byte: u8) -> bool {
 }
 
 fn is_label(byte: u8) -> bool {
-    !matches!(
-        byte,
-        b'=' | b'\n'
-            | b'\r'
-            | b'\t'
-            | b';'
-            | b'&'
-            | b'|'
-            | b'^'
-            | b'$'
-            | b'~'
-            | b'('
-            | b')'
-            | b'{'
-            | b'}'
-            | b'!'
-            | b'"'
-            | b'['
-    )
+    !b"=\n\r\t;&|^$~(){}!\"[".contains(&byte)
 }
 
 fn trimmed(text: &[u8]) -> &[u8] {

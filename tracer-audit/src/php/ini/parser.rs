@@ -3,7 +3,7 @@
 use super::constant;
 use super::lexer::{Lexer, Token};
 
-/// Deepest nesting of brackets in a value.
+/// Deepest nesting of brackets, and of variables, in a value.
 const MAX_DEPTH: u32 = 100;
 
 /// What a text says, one after the other.
@@ -43,8 +43,11 @@ pub enum End {
 
 /// Who reads a text.
 pub trait Reader {
-    /// What `${name}` stands for; empty where there is none.
-    fn variable(&mut self, name: &str, line: u32) -> String;
+    /// Whether a variable may have a fallback, as from PHP 8.3 on.
+    fn has_fallbacks(&self) -> bool;
+
+    /// What `${name}` or `${name:-fallback}` stands for; empty where there is none.
+    fn variable(&mut self, name: &str, fallback: Option<&str>, line: u32) -> String;
 
     /// A statement that begins in `line`, from 1. False ends the reading.
     fn statement(&mut self, line: u32, statement: Statement) -> bool;
@@ -52,7 +55,8 @@ pub trait Reader {
 
 /// Reads `text`.
 pub fn parse(text: &[u8], reader: &mut dyn Reader) -> End {
-    let mut parser = Parser { lexer: Lexer::new(text), token: Token::End, line: 1, reader };
+    let lexer = Lexer::new(text, reader.has_fallbacks());
+    let mut parser = Parser { lexer, token: Token::End, line: 1, variables: 0, reader };
     parser.advance();
     loop {
         let line = parser.line;
@@ -84,6 +88,8 @@ struct Parser<'a, 'r> {
     token: Token,
     /// Where it begins.
     line: u32,
+    /// Variables that are read, each in the fallback of another.
+    variables: u32,
     reader: &'r mut dyn Reader,
 }
 
@@ -244,11 +250,22 @@ impl Parser<'_, '_> {
         let Token::Name(name) = self.advance() else {
             return Err(Wrong);
         };
+        let mut fallback = None;
+        if self.token == Token::Fallback {
+            if self.variables == MAX_DEPTH {
+                return Err(Wrong);
+            }
+            self.variables += 1;
+            self.advance();
+            fallback = Some(text(self.strings(true)?));
+            self.variables -= 1;
+        }
         if self.token != Token::Brace {
             return Err(Wrong);
         }
         self.advance();
-        out.extend_from_slice(self.reader.variable(&text(name), line).as_bytes());
+        let value = self.reader.variable(&text(name), fallback.as_deref(), line);
+        out.extend_from_slice(value.as_bytes());
         Ok(())
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use crate::Context;
 use crate::observed::Worker;
-use crate::php::Site;
-use crate::php::pool::{Pool, SetBy};
-use crate::php::share::{in_force, title};
+use crate::php::pool::Pool;
+use crate::php::share::{in_force, may_be_stale, title};
+use crate::php::{Changed, How, Site};
 use crate::report::{Finding, Severity, Subject};
 use crate::size::human;
 
@@ -20,13 +20,12 @@ pub fn pool(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec<Fin
         .iter()
         .filter(|worker| worker.pool == pool.name && site.has_master(worker.master_tgid))
         .collect();
-    raised(context, &title, pool, &looked, found);
+    if !may_be_stale(site, pool) {
+        raised(context, &title, pool, &looked, found);
+    }
     let looked = looked.len();
-    let pinned = pool.memory.set_by == SetBy::PhpAdminValue;
     if let Some(limit) = in_force(site, pool, context.observed)
         && limit != configured
-        // One busy worker may have raised its own.
-        && (pinned || looked > 1 || !site.changed.is_empty())
     {
         let says = |limit: Option<u64>| match limit {
             Some(limit) => format!("memory_limit {}", human(limit)),
@@ -55,7 +54,8 @@ pub fn pool(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec<Fin
         found.push(finding);
     }
     let running = pool.running.len() as u64;
-    if running > u64::from(pool.max_children.value) && site.masters.len() == 1 {
+    let is_known = pool.max_children.value > 0 && site.masters.len() == 1;
+    if is_known && running > u64::from(pool.max_children.value) {
         let summary = format!(
             "pool {title} has {running} workers, but pm.max_children is {}",
             pool.max_children.value
@@ -79,7 +79,7 @@ pub fn pool(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec<Fin
     }
 }
 
-/// A worker whose script raised its own limit: it disagrees with the others.
+/// Workers whose limit is above that of the files: their scripts raised it.
 fn raised(
     context: &Context<'_>,
     title: &str,
@@ -87,15 +87,14 @@ fn raised(
     looked: &[&Worker],
     found: &mut Vec<Finding>,
 ) {
-    let value = |worker: &&&Worker| worker.limit_bytes.unwrap_or(u64::MAX);
-    let (Some(most), Some(least)) =
-        (looked.iter().max_by_key(value), looked.iter().min_by_key(value))
-    else {
+    let Some(configured) = pool.limit_bytes() else {
         return;
     };
-    if most.limit_bytes == least.limit_bytes || pool.limit_bytes().is_none() {
+    let value = |worker: &&Worker| worker.limit_bytes.unwrap_or(u64::MAX);
+    let raised = || looked.iter().copied().filter(|worker| value(worker) > configured);
+    let Some(most) = raised().max_by_key(value) else {
         return;
-    }
+    };
     let room = context.budget.room_for_bytes(Subject::Php);
     let known = context.budget.total_bytes > 0;
     let too_much = most.limit_bytes.is_none_or(|limit| known && limit > room);
@@ -103,39 +102,46 @@ fn raised(
     let limit = most.limit_bytes.map_or("no memory_limit".to_owned(), |limit| {
         format!("a memory_limit of {}", human(limit))
     });
+    let workers = raised().count();
+    let more = match workers {
+        1 => String::new(),
+        many => format!(", and {} more with another than that", many - 1),
+    };
     let summary = format!(
-        "worker {} of pool {title} runs with {limit}, which its script set with ini_set; others have {}",
+        "worker {} of pool {title} runs with {limit}, while its files say {}{more}",
         most.tgid,
-        least.limit_bytes.map_or("none".to_owned(), human)
+        human(configured)
     );
     let why =
-        "Only php_admin_value pins the limit; php.ini and php_value set where a script starts.";
+        "Its script set that, by ini_set or a .user.ini; only php_admin_value pins the limit.";
     let mut finding =
         Finding::new("php_limit_raised_by_script", severity, Subject::Php, title, summary, why);
     finding.at = pool.memory.limit_bytes.at.clone();
+    finding.figures =
+        BTreeMap::from([("workers", workers as u64), ("configured_bytes", configured)]);
     finding.figures.extend(most.limit_bytes.map(|limit| ("in_force_bytes", limit)));
     found.push(finding);
 }
 
-/// Files that changed after the master read them.
+/// Files and folders that changed after the master read them.
 pub fn changed(site: &Site, found: &mut Vec<Finding>) {
-    let Some(latest) = site.changed.iter().max_by_key(|changed| (changed.written, changed.unix_s))
-    else {
+    let by_weight = |changed: &&Changed| (changed.how == How::Written, changed.unix_s);
+    let Some(latest) = site.changed.iter().max_by_key(by_weight) else {
         return;
     };
     let master = site.masters.first().map_or(0, |master| master.tgid);
-    let (severity, how) = if latest.written {
-        (Severity::Warning, "was written")
-    } else {
-        (Severity::Info, "was moved, or its owner or mode changed,")
+    let path = latest.file.display();
+    let (severity, what) = match latest.how {
+        How::Written => (Severity::Warning, format!("{path} was written")),
+        How::Moved => (Severity::Info, format!("{path} was moved, or its owner or mode changed,")),
+        How::Filled => (Severity::Info, format!("files came or went in {path}")),
     };
     let more = match site.changed.len() {
         1 => String::new(),
-        many => format!(", as were {} more", many - 1),
+        many => format!(", and {} more changed", many - 1),
     };
     let summary = format!(
-        "{} {how} after php-fpm {master} read its configuration{more}: the change is not in force",
-        latest.file.display()
+        "{what} after php-fpm {master} read its configuration{more}: the change is not in force"
     );
     let why = "The next restart brings another configuration than the one that runs; until then a fix does \
                nothing.";

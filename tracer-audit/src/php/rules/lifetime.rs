@@ -10,8 +10,9 @@ use crate::php::share::title;
 use crate::report::{Finding, Severity, Subject};
 use crate::size::human;
 
-/// Fewest requests that a worker is worth starting for.
+/// Fewest requests that a worker is worth starting for, and the most that make a difference.
 const LEAST_REQUESTS: u64 = 50;
+const MOST_REQUESTS: u64 = 100_000;
 
 /// A leak that was seen, and workers that live for ever.
 pub fn requests(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec<Finding>) {
@@ -26,7 +27,7 @@ pub fn requests(context: &Context<'_>, site: &Site, pool: &Pool, found: &mut Vec
     let title = title(&context.facts.php, site, pool);
     // Until a worker has gained as much as it needs anyway.
     let gain = seen.map_or(0, |seen| seen.p50_bytes).max(16 << 20);
-    let requests = (gain / leak).max(LEAST_REQUESTS).next_multiple_of(50);
+    let requests = (gain / leak).clamp(LEAST_REQUESTS, MOST_REQUESTS).next_multiple_of(50);
     let summary = format!(
         "workers of pool {title} keep {} of each request, and are never replaced: pm.max_requests is 0; \
          {requests} would bound it to {} a worker",

@@ -34,6 +34,10 @@ pub fn pool(
     together: &mut Together,
     found: &mut Vec<Finding>,
 ) -> bool {
+    // php-fpm refuses it, or process.max leaves nothing to it.
+    if pool.workers == 0 {
+        return false;
+    }
     let room = context.budget.room_for_bytes(Subject::Php);
     let known = context.budget.total_bytes > 0;
     let title = title(&context.facts.php, site, pool);
@@ -83,8 +87,9 @@ pub fn pool(
         && known
         && let Some(finding) = beyond_trace(context, site, pool, seen)
     {
+        let exhausts = finding.severity > Severity::Info;
         found.push(finding);
-        return true;
+        return exhausts;
     }
     if pool.limit_bytes().is_some_and(|limit| limit > HIGH_LIMIT_BYTES) {
         found.push(high(context, site, pool, known));
@@ -119,15 +124,19 @@ fn beyond_trace(
         human(seen.p95_bytes),
         human(room)
     );
+    let severity = at_most(Severity::Warning, Severity::Info, pool.is_stock());
     let mut finding =
-        Finding::new("php_memory_limit_high", Severity::Warning, Subject::Php, title, summary, WHY);
+        Finding::new("php_memory_limit_high", severity, Subject::Php, title, summary, WHY);
     finding.at = pool.memory.limit_bytes.at.clone();
     finding.excess_bytes = two.map_or(u64::MAX, |two| two - room);
     finding.figures = BTreeMap::from([("seen_bytes", seen.p95_bytes), ("room_bytes", room)]);
     finding.figures.extend(limit.map(|limit| ("limit_bytes", limit)));
     // Twice what was seen is room for a request that is larger than those.
-    let enough = seen.largest_bytes.saturating_mul(2).next_multiple_of(64 << 20);
-    finding.change = Some(super::set_limit(site, pool, enough.clamp(128 << 20, 1 << 30)));
+    let enough = seen.largest_bytes.min(HIGH_LIMIT_BYTES).saturating_mul(2);
+    let enough = enough.next_multiple_of(64 << 20).clamp(128 << 20, HIGH_LIMIT_BYTES);
+    if limit.is_none_or(|limit| enough < limit) {
+        finding.change = Some(super::set_limit(site, pool, enough));
+    }
     Some(finding)
 }
 
@@ -258,18 +267,30 @@ impl Together {
             return;
         }
         let php = &context.facts.php;
-        let worst = |site: &Site, pool: &Pool| {
-            let worker = worker_worst_bytes(site, pool, context.observed).unwrap_or(0);
-            worker.saturating_mul(pool.workers.into())
+        let worker = |site: &Site, pool: &Pool| {
+            worker_worst_bytes(site, pool, context.observed).filter(|_| pool.workers > 0)
         };
-        let mut pools: Vec<(&Site, &Pool)> =
-            php.pools().filter(|(site, pool)| worst(site, pool) <= room).collect();
+        let worst = |site: &Site, pool: &Pool| {
+            Some(worker(site, pool)?.saturating_mul(pool.workers.into()))
+        };
+        let mut pools: Vec<(&Site, &Pool)> = php
+            .pools()
+            .filter(|(site, pool)| worst(site, pool).is_some_and(|worst| worst <= room))
+            .collect();
         pools.sort_by_key(|(site, pool)| std::cmp::Reverse(worst(site, pool)));
-        let Some(&(site, largest)) = pools.first() else {
+        let beyond = |(site, pool): &&(&Site, &Pool)| {
+            let share = Fit::new(php, pool, room).share_bytes;
+            worst(site, pool).unwrap_or(0).saturating_sub(share)
+        };
+        // Of equals the first.
+        let Some(&(site, largest)) = pools.iter().rev().max_by_key(beyond) else {
             return;
         };
-        let names: Vec<String> =
-            pools.iter().take(4).map(|(_, pool)| format!("{} {}", pool.name, pool.how())).collect();
+        let name = |(site, pool): &(&Site, &Pool)| {
+            let (title, worker) = (title(php, site, pool), worker(site, pool).unwrap_or(0));
+            format!("{title} {} of {}", pool.workers_text(), human(worker))
+        };
+        let names: Vec<String> = pools.iter().take(4).map(name).collect();
         let more = pools.len().saturating_sub(4);
         let more = if more > 0 { format!(" and {more} more") } else { String::new() };
         let summary = format!(
@@ -290,12 +311,13 @@ impl Together {
             "php_pools_too_large",
             severity,
             Subject::Php,
-            largest.name.clone(),
+            title(php, site, largest),
             summary,
             WHY,
         );
         finding.at = largest.max_children.at.clone();
-        let others = pools.iter().skip(1).filter_map(|(_, pool)| pool.max_children.at.clone());
+        let others = pools.iter().filter(|(_, pool)| !std::ptr::eq(*pool, largest));
+        let others = others.filter_map(|(_, pool)| pool.max_children.at.clone());
         finding.others = others.take(8).collect();
         finding.excess_bytes = self.fitting - room;
         finding.figures = BTreeMap::from([

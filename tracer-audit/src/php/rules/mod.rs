@@ -30,8 +30,11 @@ pub fn judge(context: &Context<'_>) -> Vec<Finding> {
     found
 }
 
-/// The line that makes a pool fit: fewer workers where enough of them stay, else a lower limit.
+/// The line that makes a pool fit: fewer workers where enough of them stay, else a lower limit. None where it does.
 fn change(site: &Site, pool: &Pool, fit: &Fit) -> Option<Change> {
+    if fit.workers >= pool.workers {
+        return None;
+    }
     let limit = pool.limit_bytes();
     let enough = pool.workers.min(5).max(pool.max_spare).max(1);
     let fewer = limit.is_some_and(|limit| limit <= 512 << 20) && fit.workers >= enough;

@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use crate::origin::{Notes, Origin, Set};
+use crate::php::Version;
 use crate::php::ini::quantity;
-use crate::php::{Version, in_container};
-use crate::processes::Process;
+use crate::processes::{self, Process};
 use crate::root::Root;
 use crate::web::socket::Socket;
 use mpm::Mpm;
@@ -50,7 +50,7 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Option<Apa
     }
     let own: Vec<&Process> = processes
         .iter()
-        .filter(|process| process.comm == "apache2" && !in_container(&process.cgroup))
+        .filter(|process| process.comm == "apache2" && !processes::is_contained(root, process))
         .collect();
     let config = Config::read(root, conf, &envvars(root), notes);
     let mut sockets: BTreeMap<Socket, Origin> = BTreeMap::new();

@@ -6,8 +6,7 @@ mod words;
 use std::path::{Path, PathBuf};
 
 use crate::origin::{Notes, Origin, Set};
-use crate::php::in_container;
-use crate::processes::Process;
+use crate::processes::{self, Process};
 use crate::root::Root;
 use crate::web::socket::Socket;
 use read::{Config, Directive, Refused};
@@ -56,7 +55,7 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Option<Ngi
     let config = Config::read(root, conf, notes);
     let own: Vec<&Process> = processes
         .iter()
-        .filter(|process| process.comm == "nginx" && !in_container(&process.cgroup))
+        .filter(|process| process.comm == "nginx" && !processes::is_contained(root, process))
         .collect();
     let stat = root.text(Path::new("/proc/stat")).unwrap_or_default();
     let cpu = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");

@@ -44,7 +44,7 @@ pub fn execute(args: &Audit) -> anyhow::Result<()> {
     let written = written.and_then(|()| out.flush());
     written.map_err(|error| SinkError::writing("standard output", error))?;
     if let (Some(folder), Some(plan)) = (&args.emit, &plan) {
-        let emitted = plan.emit(folder).map_err(|source| UsageError::Emit { source })?;
+        let emitted = plan.emit(&root, folder).map_err(|source| UsageError::Emit { source })?;
         if !args.json {
             show::emitted(&mut io::stdout().lock(), folder, &emitted, plan)
                 .map_err(|error| SinkError::writing("standard output", error))?;

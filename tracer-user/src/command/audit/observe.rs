@@ -1,5 +1,4 @@
-//! What no file tells: memory_limit in force in running workers, whom the kernel would kill now, and how
-//! large workers became in a trace.
+//! What no file tells: memory_limit in force in running workers, and how large workers became in a trace.
 
 use std::collections::BTreeMap;
 use std::path::Path;
