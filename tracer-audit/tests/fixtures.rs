@@ -53,6 +53,7 @@ fn the_incident_lacks_what_would_have_held_it() {
         ("php_pool_too_large", Severity::Critical, "/etc/php/8.3/fpm/pool.d/www.conf:12"),
         ("php_no_terminate_timeout", Severity::Warning, "/etc/php/8.3/fpm/pool.d/www.conf:1"),
         ("mysql_file_never_read", Severity::Warning, "/etc/mysql/mysql.conf.d/performance.cnf:2"),
+        ("mysql_not_in_force", Severity::Warning, "/etc/mysql/mariadb.conf.d/99-performance.cnf:2"),
         ("mysql_root_without_password", Severity::Warning, "/root/.my.cnf:4"),
     ];
     for (kind, severity, place) in causes {
@@ -61,6 +62,17 @@ fn the_incident_lacks_what_would_have_held_it() {
         let at = finding.at.as_ref().map(ToString::to_string);
         assert_eq!((finding.severity, at.as_deref()), (severity, Some(place)), "{kind}");
     }
+    let the = |kind: &str| {
+        let found = report.findings.iter().find(|finding| finding.kind == kind);
+        found.unwrap_or_else(|| panic!("{kind}:\n{}", show(&report)))
+    };
+    let never_read = "the buffer pool of MariaDB is 512 MiB, not the 2 GiB of \
+        /etc/mysql/mysql.conf.d/performance.cnf: that file is never read";
+    assert_eq!(the("mysql_file_never_read").summary, never_read);
+    let in_force = "MariaDB runs with a buffer pool of 128 MiB, but 512 MiB are configured";
+    assert_eq!(the("mysql_not_in_force").summary, in_force);
+    let places = the("mysql_not_in_force").others.iter().map(ToString::to_string);
+    assert_eq!(places.take(1).collect::<Vec<_>>(), ["/var/log/mysql/error.log:6"]);
     let of_units = report.findings.iter().filter(|finding| finding.kind.starts_with("unit_"));
     assert!(of_units.clone().filter(|one| one.severity == Severity::Warning).count() >= 4);
     let swap = report.findings.iter().find(|finding| finding.kind == "system_swap_nearly_full");
