@@ -1,7 +1,5 @@
 //! Reading redis.conf as redis does: joined files, includes, quotes, and the first thing that is wrong.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -197,17 +195,14 @@ impl Reader<'_> {
     }
 
     fn include(&mut self, path: &str, at: Option<&Origin>, depth: u32) -> Result<(), Ended> {
-        let path = self.folder.join(OsStr::from_bytes(path.as_bytes()));
+        let path = self.folder.join(path);
         let before = self.open.len();
         if let Some(at) = at {
             self.config.includes.push(Include { path: path.clone(), at: at.clone() });
             self.open.push(at.file.clone());
         }
-        let paths = if path.to_string_lossy().contains(['*', '?', '[']) {
-            self.root.glob(&path)
-        } else {
-            Ok(vec![path])
-        };
+        let pattern = path.to_string_lossy().contains(['*', '?', '[']);
+        let paths = if pattern { self.root.glob(&path) } else { Ok(vec![path]) };
         let done = match paths {
             Ok(paths) => self.load(&paths, at, depth + 1),
             Err(error) => {
@@ -360,16 +355,11 @@ impl Reader<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::tree;
     use std::fs;
 
-    fn read(files: &[(&str, &[u8])], args: &[&str]) -> (Config, usize) {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        let root = Root::new(folder.path()).unwrap();
+    fn read(files: &[(&str, &str)], args: &[&str]) -> (Config, usize) {
+        let (_folder, root) = tree(files);
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let mut notes = Notes::default();
         let config = Config::read(&root, Some(Path::new("/redis.conf")), &args, true, &mut notes);
@@ -382,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_last_line_counts_and_then_the_arguments() {
-        let text = b"maxmemory 1gb\nMaxMemory 2gb\n# maxmemory 3gb\nsave 900 1\nsave 60 5\n";
+        let text = "maxmemory 1gb\nMaxMemory 2gb\n# maxmemory 3gb\nsave 900 1\nsave 60 5\n";
         let (config, _) = read(&[("redis.conf", text)], &[]);
         assert_eq!(config.maxmemory().value, 2 << 30);
         assert_eq!(config.maxmemory().at.unwrap().to_string(), "/redis.conf:2");
@@ -398,15 +388,15 @@ mod tests {
 
     #[test]
     fn includes_stand_for_their_lines() {
-        let files: &[(&str, &[u8])] = &[
-            ("redis.conf", b"dir /etc\ninclude conf.d/*.conf\nport 1\ninclude /none*.conf\n"),
-            ("etc/conf.d/b.conf", b"maxmemory 2gb\nport 7"),
-            ("etc/conf.d/a.conf", b"maxmemory 1gb"),
+        let files: &[(&str, &str)] = &[
+            ("redis.conf", "dir /etc\ninclude conf.d/*.conf\nport 1\ninclude /none*.conf\n"),
+            ("etc/conf.d/b.conf", "maxmemory 2gb\nport 7"),
+            ("etc/conf.d/a.conf", "maxmemory 1gb"),
         ];
         let (config, _) = read(files, &[]);
         // The one file has no last line end: redis sees `maxmemory 1gbmaxmemory 2gb`.
         assert_eq!(at(&config), "/etc/conf.d/a.conf:1");
-        let files = [files[0], files[1], ("etc/conf.d/a.conf", b"maxmemory 1gb\n")];
+        let files = [files[0], files[1], ("etc/conf.d/a.conf", "maxmemory 1gb\n")];
         let (config, _) = read(&files, &[]);
         assert_eq!(config.maxmemory().value, 2 << 30);
         assert_eq!(config.get("port").as_deref(), Some("1"));
@@ -415,62 +405,60 @@ mod tests {
 
     #[test]
     fn behind_an_include_each_save_counts_alone() {
-        let save = |text: &[u8], args: &[&str]| {
-            let files = [("redis.conf", text), ("a.conf", &b"save 2 2\nsave 3 3\n"[..])];
+        let save = |text: &str, args: &[&str]| {
+            let files = [("redis.conf", text), ("a.conf", "save 2 2\nsave 3 3\n")];
             read(&files, args).0.get("save").unwrap_or_default()
         };
-        assert_eq!(save(b"save 1 1\ninclude /a.conf\n", &[]), "1 1 2 2 3 3");
-        assert_eq!(save(b"include /a.conf\nsave 4 4\nsave 5 5\n", &[]), "5 5");
-        assert_eq!(save(b"save 1 1\n", &["--save", "6", "6"]), "1 1 6 6");
-        assert_eq!(save(b"include /a.conf\n", &["--save", "6 6"]), "6 6");
+        assert_eq!(save("save 1 1\ninclude /a.conf\n", &[]), "1 1 2 2 3 3");
+        assert_eq!(save("include /a.conf\nsave 4 4\nsave 5 5\n", &[]), "5 5");
+        assert_eq!(save("save 1 1\n", &["--save", "6", "6"]), "1 1 6 6");
+        assert_eq!(save("include /a.conf\n", &["--save", "6 6"]), "6 6");
     }
 
     #[test]
     fn what_redis_refuses_is_said_with_its_line() {
         for text in [
-            &b"\nmaxmemory 1t\n"[..],
-            b"\nmaxmemory\n",
-            b"\nmaxmemory 1 2\n",
-            b"\nno-such 1\n",
-            b"\nsave 900\n",
-            b"\nsave \"900 x\"\n",
-            b"\nclient-output-buffer-limit normal 1 2\n",
-            b"\nclient-output-buffer-limit master 0 0 0\n",
-            b"\nbind \"127.0.0.1\n",
-            b"\ninclude /none\n",
-            b"\ninclude /redis.conf\n",
-            b"\ninclude /*.conf\n",
+            "\nmaxmemory 1t\n",
+            "\nmaxmemory\n",
+            "\nmaxmemory 1 2\n",
+            "\nno-such 1\n",
+            "\nsave 900\n",
+            "\nsave \"900 x\"\n",
+            "\nclient-output-buffer-limit normal 1 2\n",
+            "\nclient-output-buffer-limit master 0 0 0\n",
+            "\nbind \"127.0.0.1\n",
+            "\ninclude /none\n",
+            "\ninclude /redis.conf\n",
+            "\ninclude /*.conf\n",
         ] {
             let (config, _) = read(&[("redis.conf", text)], &[]);
-            assert_eq!(at(&config), "/redis.conf:2", "{}", String::from_utf8_lossy(text));
+            assert_eq!(at(&config), "/redis.conf:2", "{}", text);
         }
     }
 
     #[test]
     fn fans_of_includes_end() {
         let fan = "include /redis.conf\n".repeat(1000);
-        let (config, notes) = read(&[("redis.conf", fan.as_bytes())], &[]);
+        let (config, notes) = read(&[("redis.conf", &fan)], &[]);
         assert!(config.refused.is_some() && notes == 0);
         for many in [60_000, 500_000] {
-            let (config, notes) = read(&[("redis.conf", "port 1\n".repeat(many).as_bytes())], &[]);
+            let (config, notes) = read(&[("redis.conf", &"port 1\n".repeat(many))], &[]);
             assert!(config.refused.is_none() && config.partial && notes == 1);
         }
         // Thousands of files, each of them once: redis takes its time, and starts.
-        let files: Vec<(String, &[u8])> =
-            (0..1100).map(|number| (format!("d/{number}.conf"), &b"port 1\n"[..])).collect();
-        let mut files: Vec<(&str, &[u8])> =
-            files.iter().map(|(path, text)| (path.as_str(), *text)).collect();
-        files.push(("redis.conf", b"include /d/*.conf\n"));
+        let names: Vec<String> = (0..1100).map(|number| format!("d/{number}.conf")).collect();
+        let mut files = vec![("redis.conf", "include /d/*.conf\n")];
+        files.extend(names.iter().map(|name| (name.as_str(), "port 1\n")));
         let (config, notes) = read(&files, &[]);
         assert!(config.refused.is_none() && config.partial && notes == 1);
     }
 
     #[test]
     fn what_is_included_twice_is_no_circle() {
-        let files: &[(&str, &[u8])] = &[
-            ("redis.conf", b"include /d/*.conf\ninclude /d/b.conf\n"),
-            ("d/a.conf", b"include /d/b.conf\n"),
-            ("d/b.conf", b"port 7\n"),
+        let files: &[(&str, &str)] = &[
+            ("redis.conf", "include /d/*.conf\ninclude /d/b.conf\n"),
+            ("d/a.conf", "include /d/b.conf\n"),
+            ("d/b.conf", "port 7\n"),
         ];
         let (config, notes) = read(files, &[]);
         assert_eq!((config.refused.clone(), config.partial, notes), (None, false, 0));
@@ -479,11 +467,9 @@ mod tests {
 
     #[test]
     fn what_only_redis_can_read_is_noted() {
-        let folder = tempfile::tempdir().unwrap();
-        fs::create_dir_all(folder.path().join("d/folder.conf")).unwrap();
-        fs::write(folder.path().join("d/z.conf"), "port 7\n").unwrap();
-        fs::write(folder.path().join("redis.conf"), "include /d/*.conf\nhz 9\n").unwrap();
-        let root = Root::new(folder.path()).unwrap();
+        let (folder, root) =
+            tree(&[("d/z.conf", "port 7\n"), ("redis.conf", "include /d/*.conf\nhz 9\n")]);
+        fs::create_dir(folder.path().join("d/folder.conf")).unwrap();
         let read = || {
             let mut notes = Notes::default();
             let config = Config::read(&root, Some(Path::new("/redis.conf")), &[], true, &mut notes);
@@ -501,7 +487,7 @@ mod tests {
 
     #[test]
     fn defaults_are_those_of_redis() {
-        let (config, _) = read(&[("redis.conf", b"")], &[]);
+        let (config, _) = read(&[("redis.conf", "")], &[]);
         assert_eq!(config.get("save").as_deref(), Some("3600 1 300 100 60 10000"));
         assert_eq!(
             config.get("client-output-buffer-limit").as_deref(),
