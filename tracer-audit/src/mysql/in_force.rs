@@ -38,10 +38,10 @@ fn not_in_force(server: &Server, context: &Context<'_>, changed: &[Origin]) -> O
     if in_force == configured.value || (configured.value..rounded).contains(&in_force) {
         return None;
     }
-    let (severity, runs) = match &server.process {
-        Some(_) => (Severity::Warning, "runs"),
-        None => (Severity::Info, "last started"),
-    };
+    // Without any process, as in a backup, it is not known whether it runs.
+    let stopped = server.process.is_none() && !context.facts.processes.is_empty();
+    let severity = if stopped { Severity::Info } else { Severity::Warning };
+    let runs = if server.process.is_some() { "runs" } else { "last started" };
     let mut finding = Finding::new(
         "mysql_not_in_force",
         severity,

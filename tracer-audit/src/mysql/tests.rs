@@ -79,11 +79,16 @@ fn the_log_tells_what_is_in_force() {
     let found = one(&found.findings, "mysql_not_in_force");
     assert!(found.summary.contains("at most 256 MiB"), "{}", found.summary);
 
-    // Where nothing runs the next start brings it in.
-    let found = report(&files);
-    let found = one(&found.findings, "mysql_not_in_force");
-    assert_eq!(found.severity, Severity::Info);
-    assert!(found.summary.starts_with("MariaDB last started with"), "{}", found.summary);
+    // In a backup nothing runs; where others do, its next start brings it in.
+    let init = ("proc/1/stat", "1 (init) S 0 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 0 0 0\n");
+    let stopped = [files[0], files[1], init, ("proc/1/cmdline", "/sbin/init\0")];
+    for (files, severity) in [(&files[..], Severity::Warning), (&stopped, Severity::Info)] {
+        let found = report(files);
+        let found = one(&found.findings, "mysql_not_in_force");
+        assert_eq!(found.severity, severity);
+        assert!(found.summary.starts_with("MariaDB last started with"), "{}", found.summary);
+        assert_eq!(found.why, "The files count when it starts again.");
+    }
     let same = CAPPED.replace("512M", "128M");
     assert_eq!(mysql(&report(&[("etc/my.cnf", &same), log])), [""; 0]);
 }
