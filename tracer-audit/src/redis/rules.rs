@@ -172,13 +172,18 @@ fn too_large(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
         "It fills its maxmemory before it drops a key; then the kernel swaps, and kills the largest process.",
     );
     finding.excess_bytes = needs - room;
-    finding.change = change(instance, fitting_maxmemory(instance, budget));
-    finding.figures = [
-        ("maxmemory_bytes", limit),
-        ("room_bytes", room),
-        ("fitting_maxmemory_bytes", fitting_maxmemory(instance, budget)),
-    ]
-    .into();
+    let fitting = fitting_maxmemory(instance, budget);
+    let held = instance.process.as_ref().map_or(0, Process::held_bytes);
+    if held > fitting {
+        let held = human(held);
+        finding
+            .why
+            .push_str(&format!(" It holds {held} now: what is beyond a limit has to go first."));
+    }
+    finding.change = change(instance, fitting);
+    finding.figures =
+        [("maxmemory_bytes", limit), ("room_bytes", room), ("fitting_maxmemory_bytes", fitting)]
+            .into();
     Some(finding)
 }
 
@@ -337,4 +342,54 @@ pub(super) fn change(instance: &Instance, bytes: u64) -> Option<Change> {
     }
     let file = instance.file.clone().filter(|_| instance.is_known())?;
     Some(Change::add(file, None, line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test::{one, tree};
+    use crate::{Observed, Report, audit};
+
+    /// On a host of a GiB, with a redis of this file that holds `kib`.
+    fn report(text: &str, kib: u64) -> Report {
+        let status = format!("VmRSS: {kib} kB\nRssAnon: {kib} kB\nVmSwap: {kib} kB\n");
+        let (_folder, root) = tree(&[
+            ("etc/redis/redis.conf", text),
+            ("proc/meminfo", "MemTotal: 1048576 kB\n"),
+            ("proc/stat", "btime 18446744073709551615\n"),
+            ("proc/7/stat", "7 (redis-server) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0\n"),
+            ("proc/7/cmdline", "redis-server *:6379\0"),
+            ("proc/7/status", &status),
+        ]);
+        audit(&root, &Observed::default())
+    }
+
+    #[test]
+    fn no_limit_is_proposed_that_is_full_at_once() {
+        let report = report("", 400_000);
+        let found = one(&report.findings, "redis_unbounded");
+        assert_eq!(found.change.as_ref().unwrap().to, "maxmemory 782mb");
+        let report = self::report("maxmemory 4gb\n", 400_000);
+        let found = one(&report.findings, "redis_maxmemory_too_large");
+        assert!(found.why.contains("It holds 781 MiB now"), "{}", found.why);
+    }
+
+    #[test]
+    fn of_a_file_that_only_redis_can_read_nothing_is_said() {
+        let report = report(&"#\n".repeat(3 << 20), 100);
+        let own = report.findings.iter().find(|found| found.subject == Subject::Redis);
+        assert_eq!(own, None);
+        let notes: String = report.notes.iter().map(|note| format!("{}\n", note.text)).collect();
+        assert!(notes.contains("/etc/redis/redis.conf is larger than 4 MiB"), "{notes}");
+        let demand = report.budget.demands.iter().find(|one| one.subject == Subject::Redis);
+        assert_eq!(demand.unwrap().how, "its configuration is not known");
+    }
+
+    #[test]
+    fn numbers_of_a_hostile_proc_are_no_overflow() {
+        for text in ["", "maxmemory 18446744073709551615\n", "maxmemory 1mb\n"] {
+            let report = report(text, u64::MAX);
+            assert!(report.findings.iter().any(|found| found.subject == Subject::Redis));
+        }
+    }
 }
