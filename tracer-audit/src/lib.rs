@@ -2,7 +2,7 @@
 //!
 //! A subject has a folder: it reads its files as its program does ([`Root`] keeps it inside the audited file
 //! system), says what it takes at worst ([`Demand`](budget::Demand)), and judges that against the memory of
-//! the host ([`Budget`]). Nothing is written, no process is stopped, nothing is asked over a network. Owns no
+//! the host ([`Budget`]). Nothing is written, no process is stopped, no other host is asked. Owns no
 //! output: the command `rampage audit` shows the [`Report`].
 
 mod bound;

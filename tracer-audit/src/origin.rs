@@ -99,6 +99,12 @@ impl Notes {
         }
     }
 
+    /// Those of `other`, behind the own.
+    pub fn take(&mut self, other: Self) {
+        other.list.into_iter().for_each(|note| self.push(note));
+        self.dropped += other.dropped;
+    }
+
     /// The notes in the order they came, the last of them about those that were too many.
     pub fn finish(mut self) -> Vec<Note> {
         if self.dropped > 0 {

@@ -44,7 +44,7 @@ pub struct Process {
 impl Process {
     /// What it can not give back without swap, bytes.
     pub fn held_bytes(&self) -> u64 {
-        self.anon_bytes + self.swap_bytes
+        self.anon_bytes.saturating_add(self.swap_bytes)
     }
 }
 
@@ -110,7 +110,11 @@ fn process(root: &Root, folder: &Path, tgid: u32, boot_unix_s: u64) -> Option<Pr
         comm,
         exe: root.link(&folder.join("exe")).ok().map(without_deleted),
         args: arguments(&cmdline),
-        started_unix_s: if boot_unix_s == 0 { 0 } else { boot_unix_s + start_ticks / TICKS },
+        started_unix_s: if boot_unix_s == 0 {
+            0
+        } else {
+            boot_unix_s.saturating_add(start_ticks / TICKS)
+        },
         rss_bytes: kib(&status, "VmRSS"),
         anon_bytes: kib(&status, "RssAnon"),
         swap_bytes: kib(&status, "VmSwap"),

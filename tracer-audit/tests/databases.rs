@@ -178,7 +178,9 @@ fn a_dead_file_explains_the_default() {
     let report =
         audit(16, &[("etc/mysql/mariadb.conf.d/99-performance.cnf.disabled", CAPPED.1), DEAD]);
     let found = the(&report, "mysql_file_never_read");
-    assert_eq!(found.figures["pool_bytes"], 128 << 20);
+    let riddle = "is 128 MiB, not the 2 GiB of /etc/mysql/mysql.conf.d/performance.cnf: that file is never read";
+    assert!(found.summary.ends_with(riddle), "{}", found.summary);
+    assert_eq!(place(found), "/etc/mysql/mysql.conf.d/performance.cnf:3");
     let drop_in = "/etc/mysql/mariadb.conf.d/zz-rampage.cnf".to_owned();
     assert_eq!(line(found), (drop_in, "innodb_buffer_pool_size=2G".to_owned()));
     assert_eq!(kinds(&report).len(), 2);

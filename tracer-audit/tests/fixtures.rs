@@ -65,7 +65,7 @@ fn the_incident_lacks_what_would_have_held_it() {
             "/etc/mysql/mysql.conf.d/performance.cnf:2",
             &[CAPPED, "/etc/mysql/my.cnf:3", "/etc/mysql/my.cnf:4"],
         ),
-        ("mysql_not_in_force", warning, CAPPED, &[]),
+        ("mysql_not_in_force", warning, CAPPED, &["/var/log/mysql/error.log:6"]),
         ("system_swap_nearly_full", warning, "/proc/meminfo:5", &[]),
         ("php_no_terminate_timeout", warning, "/etc/php/8.3/fpm/pool.d/www.conf:1", &[]),
         ("mysql_root_without_password", warning, "/root/.my.cnf:4", &[]),
@@ -90,7 +90,7 @@ fn the_incident_lacks_what_would_have_held_it() {
     assert!(said("mysql_file_never_read").contains("is 512 MiB, not the 2 GiB"));
     assert_eq!(
         said("mysql_not_in_force"),
-        "MariaDB runs with a buffer pool of at most 184 MiB, but 512 MiB are configured"
+        "MariaDB runs with a buffer pool of 128 MiB, but 512 MiB are configured"
     );
     assert_eq!(said("system_swap_nearly_full"), "swap is 82 % full: 3.3 GiB of 4.0 GiB");
     assert!(said("system_memory_nearly_full").contains("% of the memory is used"));

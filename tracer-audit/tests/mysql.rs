@@ -96,10 +96,8 @@ fn same_values(case: &Case) {
     let limited = "ulimit -v 4000000; exec mariadbd \"$1\" --verbose --help";
     let help = run("sh", &["-c", limited, "sh", &flag]);
     let all = String::from_utf8_lossy(&help.stderr).into_owned();
-    let errors: Vec<&str> = all
-        .lines()
-        .filter(|line| !NO_MATTER.iter().any(|text| line.contains(text)) && !line.contains("WSREP"))
-        .collect();
+    let errors: Vec<&str> =
+        all.lines().filter(|line| !NO_MATTER.iter().any(|text| line.contains(text))).collect();
     let errors = errors.join("\n");
     let refuses = errors.contains("[ERROR]") || errors.contains("ambiguous");
     let refused =

@@ -38,13 +38,14 @@ fn arguments(case: &Case) -> Vec<String> {
     list.map(str::to_owned).to_vec()
 }
 
-/// What the server says of its configuration; what it says as it ends, if it does.
-fn ask(case: &Case) -> Result<BTreeMap<String, String>, String> {
+/// What the server with `more` arguments says of its configuration; what it says as it ends, if it does.
+fn ask(case: &Case, more: &[String]) -> Result<BTreeMap<String, String>, String> {
     // Whatever a file asks for, it is not taken from the host.
     let limited = "ulimit -v 4000000; exec redis-server \"$@\"";
     let child = Command::new("sh")
         .args(["-c", limited, "sh", case.main().to_str().unwrap()])
         .args(arguments(case))
+        .args(more)
         .current_dir("/")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -79,10 +80,15 @@ fn ask(case: &Case) -> Result<BTreeMap<String, String>, String> {
 }
 
 fn compare(case: &Case) {
+    compare_with(case, &[]);
+}
+
+fn compare_with(case: &Case, more: &[String]) {
     let root = Root::new(Path::new("/")).unwrap();
     let mut notes = Notes::default();
-    let config = Config::read(&root, Some(&case.main()), &arguments(case), true, &mut notes);
-    match ask(case) {
+    let args = [&arguments(case), more].concat();
+    let config = Config::read(&root, Some(&case.main()), &args, true, &mut notes);
+    match ask(case, more) {
         Err(text) => {
             let Some((at, why)) = &config.refused else { panic!("{case}\n{text}") };
             // What it says of a file that is missing goes elsewhere, and a joined text has one count of lines.
@@ -189,6 +195,26 @@ fn hand_written_files_are_read_as_by_redis() {
     let cases = cases("redis");
     assert!(cases.len() >= 60, "{}", cases.len());
     cases.iter().for_each(compare);
+}
+
+#[test]
+fn arguments_are_read_as_by_redis() {
+    let text = "save 900 1\nmaxmemory 1gb\n".to_owned();
+    for more in [
+        &["--save"][..],
+        &["--save", "--maxmemory", "2gb"],
+        &["--save", ""],
+        &["--save", "60", "5"],
+        &["--save", "60 5", "--SAVE", "70 5"],
+        &["--maxmemory 3gb"],
+        &["--maxmemory", "--1"],
+        &["--maxmemory", "4gb", "--maxmemory-policy", "allkeys-lru"],
+        &["--port"],
+    ] {
+        let more: Vec<String> = more.iter().map(|arg| (*arg).to_owned()).collect();
+        let case = Case::new(format!("{more:?}"), &[("redis.conf".to_owned(), text.clone())]);
+        compare_with(&case, &more);
+    }
 }
 
 #[test]

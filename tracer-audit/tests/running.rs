@@ -7,8 +7,10 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use audit::mysql::recorded;
 use audit::mysql::server::Server;
-use audit::{Notes, Root, mysql, processes, redis};
+use audit::redis::instance::Instance;
+use audit::{Finding, Notes, Observed, Root, Severity, mysql, processes, redis};
 
 /// Ends what it has started.
 struct Running(Child);
@@ -48,9 +50,14 @@ fn mariadb(folder: &Path) -> Running {
 }
 
 fn until(socket: &Path) {
+    let listens = || std::os::unix::net::UnixStream::connect(socket).is_ok();
+    wait(listens, &format!("nobody listens at {}", socket.display()));
+}
+
+fn wait(ready: impl Fn() -> bool, why: &str) {
     let deadline = Instant::now() + Duration::from_secs(60);
-    while std::os::unix::net::UnixStream::connect(socket).is_err() {
-        assert!(Instant::now() < deadline, "nobody listens at {}", socket.display());
+    while !ready() {
+        assert!(Instant::now() < deadline, "{why}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -59,7 +66,7 @@ fn options(folder: &Path, pool: &str) -> String {
     let folder = folder.display();
     format!(
         "[mysqld]\nsocket={folder}/s\ndatadir={folder}/data\nskip-networking\n\
-         innodb_buffer_pool_size={pool}\n"
+         log_error={folder}/error.log\ninnodb_buffer_pool_size={pool}\n"
     )
 }
 
@@ -92,6 +99,9 @@ fn a_running_mariadb_is_asked_and_measured() {
 
     let server = look(tgid);
     assert_eq!(server.pool().value, 64 << 20);
+    let root = Root::new(Path::new("/")).unwrap();
+    let written = recorded::read(&root, &server.settings, &mut Notes::default());
+    assert_eq!(written.unwrap().pool_bytes, 64 << 20, "what it wrote into its log");
     assert_eq!(server.listens_on(), None);
     let mapped = server.mapped_bytes.unwrap();
     assert!((64 << 20..2 << 30).contains(&mapped), "{mapped}");
@@ -115,31 +125,96 @@ fn a_running_mariadb_is_asked_and_measured() {
     assert!(server.mapped_bytes.unwrap() < 16 << 30);
 }
 
-#[test]
-fn a_running_redis_is_found_by_its_arguments() {
-    let folder = tempfile::tempdir().unwrap();
-    let place = folder.path().display();
-    let file = folder.path().join("redis.conf");
-    let text =
-        format!("port 0\nunixsocket {place}/s\ndir {place}\nset-proc-title no\nmaxmemory 1gb\n");
-    fs::write(&file, text).unwrap();
+/// A redis with `text` in its file, and `args`, in `folder`.
+fn redis(folder: &Path, text: &str, args: &[&str]) -> Running {
+    let file = folder.join("redis.conf");
+    fs::write(&file, format!("dir {}\n{text}", folder.display())).unwrap();
     let server = Command::new("redis-server")
         .arg(&file)
-        .args(["--maxmemory-policy", "allkeys-lru"])
+        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .spawn();
-    let running = Running(server.expect("this test needs Debian's package redis-server"));
-    until(&folder.path().join("s"));
+    Running(server.expect("this test needs Debian's package redis-server"))
+}
+
+/// What is known of it, and what is noted of it.
+fn look_at_redis(running: &Running) -> (Instance, String) {
     let root = Root::new(Path::new("/")).unwrap();
     let mut notes = Notes::default();
     let all = processes::read(&root, &mut notes);
     let facts = redis::read(&root, &all, &mut notes);
-    let own = facts.instances.iter().find(|instance| {
-        instance.process.as_ref().is_some_and(|process| process.tgid == running.0.id())
-    });
-    let own = own.unwrap_or_else(|| panic!("{notes:?}"));
+    let tgid = running.0.id();
+    let own = facts
+        .instances
+        .into_iter()
+        .find(|instance| instance.process.as_ref().is_some_and(|process| process.tgid == tgid));
+    let process = format!("(process {tgid})");
+    let notes = notes.finish().into_iter().filter(|note| note.text.contains(&process));
+    (own.unwrap(), notes.map(|note| note.text).collect())
+}
+
+#[test]
+fn a_running_redis_is_found_by_its_arguments_and_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("s");
+    let text = format!(
+        "port 0\nunixsocket {}\nset-proc-title no\nrequirepass \"a b\"\nmaxmemory 1gb\n",
+        socket.display()
+    );
+    let running = redis(folder.path(), &text, &["--maxmemory-policy", "allkeys-lru"]);
+    until(&socket);
+    let file = folder.path().join("redis.conf");
+    let (own, notes) = look_at_redis(&running);
+    assert_eq!(notes, "");
     assert_eq!(own.file.as_deref(), Some(&*file));
     assert_eq!(own.config.maxmemory().value, 1 << 30);
     assert_eq!(own.config.get("maxmemory-policy").as_deref(), Some("allkeys-lru"));
+    let answer = own.answer.unwrap();
+    assert_eq!((answer.maxmemory_bytes, answer.policy.as_str()), (1 << 30, "allkeys-lru"));
+
+    let said = || {
+        let report = audit::audit(&Root::new(Path::new("/")).unwrap(), &Observed::default());
+        let of_file = |one: &Finding| one.at.as_ref().is_some_and(|at| *at.file == *file);
+        let findings = report.findings.into_iter();
+        let found = findings.filter(|one| one.kind == "redis_not_in_force" && of_file(one));
+        found.map(|one| (one.severity, one.at.unwrap().line, one.summary)).collect::<Vec<_>>()
+    };
+    assert_eq!(said(), []);
+    let set = Command::new("redis-cli")
+        .arg("-s")
+        .arg(&socket)
+        .args(["-a", "a b", "--no-auth-warning", "config", "set", "maxmemory", "0"])
+        .output()
+        .expect("this test needs Debian's package redis-tools");
+    assert_eq!(String::from_utf8_lossy(&set.stdout), "OK\n");
+    let said = said();
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert_eq!((said[0].0, said[0].1), (Severity::Warning, Some(6)));
+    let text = "runs without a maxmemory, but 1 GiB are configured";
+    assert!(said[0].2.ends_with(text), "{said:?}");
+}
+
+#[test]
+fn a_redis_whose_file_is_not_known_tells_its_limit_over_the_loopback() {
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let start = |more: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("s");
+        let text = format!("bind 127.0.0.1\nport {port}\nunixsocket {}\n{more}", socket.display());
+        let running = redis(folder.path(), &text, &[]);
+        until(&socket);
+        let title = format!("127.0.0.1:{port}");
+        let cmdline = format!("/proc/{}/cmdline", running.0.id());
+        wait(|| fs::read_to_string(&cmdline).unwrap().contains(&title), "it has no title");
+        let (own, notes) = look_at_redis(&running);
+        assert_eq!(own.file, None, "its title hides it");
+        (own.answer.map(|answer| answer.maxmemory_bytes), notes)
+    };
+    let (limit, notes) = start("maxmemory 77mb\n");
+    assert_eq!(limit, Some(77 << 20), "{notes}");
+    let (limit, notes) = start("rename-command CONFIG \"\"\n");
+    assert!(limit.is_none() && notes.contains("it refuses CONFIG GET"), "{notes}");
+    let (limit, notes) = start("requirepass x\n");
+    assert!(limit.is_none() && notes.contains("it asks for a password"), "{notes}");
 }

@@ -1,10 +1,11 @@
 //! A login of root without limits: who gets it gets all memory that the server can take, and all data.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::option_file::{self, What};
+use super::reader::Given;
 use super::server::Server;
 use crate::origin::{Notes, Origin};
 use crate::report::{Change, Finding, Severity, Subject};
@@ -52,10 +53,12 @@ pub enum How {
 pub fn logins(root: &Root, servers: &[Server], notes: &mut Notes) -> Vec<Login> {
     let mut logins = Vec::new();
     for server in servers {
-        let mut files: BTreeSet<&Arc<Path>> = BTreeSet::new();
-        files.extend(server.reading.files.iter().map(|(file, _)| file));
-        for file in files {
-            let given = server.reading.given.iter().filter(|given| given.at.file == *file);
+        let mut files: BTreeMap<&Arc<Path>, Vec<&Given>> = BTreeMap::new();
+        for given in &server.reading.given {
+            files.entry(&given.at.file).or_default().push(given);
+        }
+        for given in files.values() {
+            let given = given.iter();
             let lines = given.map(|given| (&*given.group, given.option.as_str(), given.at.clone()));
             logins.extend(client(lines, false));
         }
@@ -128,7 +131,10 @@ fn init_file(root: &Root, path: &Path, notes: &mut Notes) -> Vec<Login> {
     let mut logins = Vec::new();
     for (number, line) in (1..).zip(text.lines()) {
         let line = line.replace(['"', '`'], "'");
-        if !line.contains("root") || line.trim_start().starts_with(['#', '-']) {
+        let takes_away = |line: &str| {
+            ["#", "-", "drop", "revoke", "delete"].iter().any(|start| line.starts_with(start))
+        };
+        if !line.contains("root") || takes_away(line.trim_start()) {
             continue;
         }
         let at = Origin::new(&file, number);
@@ -235,14 +241,16 @@ pub fn judge(server: &Server) -> Vec<Finding> {
     }
     let accounts = server.answer.iter().flat_map(|answer| &answer.roots);
     for account in accounts {
-        let local = matches!(account.host.as_str(), "localhost" | "127.0.0.1" | "::1" | "");
+        let local = matches!(account.host.as_str(), "localhost" | "127.0.0.1" | "::1");
+        // No host is every host.
+        let wild = account.host.is_empty() || account.host.contains(['%', '_']);
         let host: String = account.host.chars().filter(|c| !c.is_control()).take(60).collect();
         let (kind, severity, what) = match (account.open, local, &address) {
             (true, false, Some(_)) => {
                 ("mysql_root_without_password", Severity::Critical, "has no password")
             }
             (true, ..) => ("mysql_root_without_password", Severity::Warning, "has no password"),
-            (false, false, Some(_)) if account.host.contains(['%', '_']) => {
+            (false, false, Some(_)) if wild => {
                 ("mysql_root_from_everywhere", Severity::Warning, "may come from other hosts")
             }
             _ => continue,

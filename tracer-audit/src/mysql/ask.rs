@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 
 use serde::Deserialize;
 
+use super::installed::{Flavour, Version};
+
 /// Longest time that all servers get for their answers.
 pub const DEADLINE: Duration = Duration::from_secs(1);
 
@@ -39,6 +41,15 @@ pub struct Answer {
     pub bind_address: Option<String>,
     /// Every account of root.
     pub roots: Vec<Account>,
+}
+
+impl Answer {
+    /// Whose server it is, and of which version: `10.11.19-MariaDB-0+deb12u1`, `8.0.36`.
+    pub fn flavour_and_version(&self) -> Option<(Flavour, Option<Version>)> {
+        let text = self.version.as_deref()?;
+        let flavour = if text.contains("MariaDB") { Flavour::Mariadb } else { Flavour::Mysql };
+        Some((flavour, Some(Version::parse(text)?)))
+    }
 }
 
 /// An account of root.
@@ -233,6 +244,8 @@ mod tests {
              user\tlocalhost\tmysql_native_password\t7\tN\n",
         );
         assert_eq!(answer.pool_bytes, Some(128 << 20));
+        let version = Some(Version::new(10, 11));
+        assert_eq!(answer.flavour_and_version(), Some((Flavour::Mariadb, version)));
         assert_eq!(answer.skip_networking, Some(false));
         assert_eq!(answer.roots, [Account { host: "localhost".to_owned(), open: false }]);
     }

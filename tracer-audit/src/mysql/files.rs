@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use super::installed::Version;
 use super::memory::{change, fitting_pool, option, pool};
-use super::option_file::{self, What};
+use super::option_file::{self, MAX_LINES, What};
 use super::server::Server;
 use super::settings::{Said, Settings};
 use super::variables::POOL;
 use super::{options, reader};
 use crate::Context;
+use crate::bound::short;
 use crate::origin::{Notes, Origin};
 use crate::report::{Finding, Severity, Subject};
 use crate::root::Root;
@@ -39,8 +41,11 @@ pub struct Unread {
 }
 
 /// Looks for files beside those that are read. Files that were put aside (`.disabled`, `.bak`) are nobody's
-/// mistake.
+/// mistake. None where a server reads more than this user may: it could be one of these files.
 pub fn unread(root: &Root, servers: &[Server]) -> Vec<Unread> {
+    if servers.iter().any(|server| server.reading.partial) {
+        return Vec::new();
+    }
     // By what they are, not by name: a folder may be included by another one.
     let identity = |path: &Path| root.stat(path).ok().map(|stat| (stat.st_dev, stat.st_ino));
     let read = servers.iter().flat_map(|server| {
@@ -49,11 +54,11 @@ pub fn unread(root: &Root, servers: &[Server]) -> Vec<Unread> {
     });
     let mut seen: BTreeSet<_> = read.filter_map(|file| identity(file)).collect();
     let mut found = Vec::new();
-    let mut left = MAX_FILES;
+    let (mut left, mut lines_left) = (MAX_FILES, MAX_LINES);
     for folder in FOLDERS {
         look(root, Path::new(folder), MAX_DEPTH, &mut left, &mut |path| {
             if identity(path).is_some_and(|identity| seen.insert(identity))
-                && let Some(unread) = look_into(root, path, servers)
+                && let Some(unread) = look_into(root, path, servers, &mut lines_left)
             {
                 found.push(unread);
             }
@@ -77,13 +82,20 @@ fn look(root: &Root, folder: &Path, depth: usize, left: &mut usize, take: &mut i
     }
 }
 
-fn look_into(root: &Root, path: &Path, servers: &[Server]) -> Option<Unread> {
-    let server = servers.first()?;
+fn look_into(
+    root: &Root,
+    path: &Path,
+    servers: &[Server],
+    lines_left: &mut usize,
+) -> Option<Unread> {
+    let server = servers.first().filter(|_| *lines_left > 0)?;
     let bytes = root.read(path).ok()?;
     let file: Arc<Path> = Arc::from(path);
     let mut given = Vec::new();
     let mut group: Arc<str> = Arc::from("");
-    for entry in option_file::parse(&bytes) {
+    let entries = option_file::parse(&bytes);
+    *lines_left = lines_left.saturating_sub(entries.len());
+    for entry in entries {
         match entry.what {
             What::Group(name) => group = Arc::from(name),
             What::Option(option) if servers.iter().any(|server| server.reads(&group)) => {
@@ -132,7 +144,7 @@ fn never_read(server: &Server, unread: &Unread, context: &Context<'_>) -> Vec<Fi
         .map(|(_, said)| said)
         .collect();
     if let Some(first) = others.first() {
-        let options: Vec<&str> = others.iter().map(|said| said.option.as_str()).collect();
+        let options: Vec<String> = others.iter().map(|said| short(&said.option)).collect();
         let mut finding = Finding::new(
             "mysql_file_never_read",
             Severity::Info,
@@ -159,19 +171,21 @@ fn dead_pool(server: &Server, unread: &Unread, said: &Said, context: &Context<'_
     let default = super::variables::find(POOL)
         .map_or(0, |variable| variable.default(server.flavour, server.version));
     let mut why = why_unread(server, unread);
-    match &counts.at {
-        Some(at) => why.push_str(&format!(
+    match (server.settings.said(POOL).last(), &counts.at) {
+        (_, Some(at)) => why.push_str(&format!(
             " {at} is what counts; without that line it would be the default of {}.",
             human(default)
         )),
-        None => why.push_str(" Nothing else says anything, so the default counts."),
+        (Some(_), None) => why.push_str(" The command line is what counts."),
+        (None, None) => why.push_str(" Nothing else says anything, so the default counts."),
     }
     let fitting = fitting_pool(server, context.budget);
     let meant = said.value.max(counts.value);
     let target = if total > 0 && meant > fitting { fitting } else { meant };
     if target == said.value {
+        let fits = if total > 0 { " and fits" } else { "" };
         why.push_str(&format!(
-            " {} is the larger of both and fits: probably it was meant.",
+            " {} is the larger of both{fits}: probably it was meant.",
             human(said.value)
         ));
     }
@@ -192,7 +206,7 @@ fn dead_pool(server: &Server, unread: &Unread, said: &Said, context: &Context<'_
     finding.at = said.at.clone();
     finding.others = counts.at.iter().cloned().chain(including(server)).collect();
     if target != counts.value {
-        finding.change = Some(change(server, POOL, &option(target)));
+        finding.change = change(server, POOL, &option(target));
     }
     finding.figures = [
         ("pool_bytes", counts.value),
@@ -240,8 +254,8 @@ fn conflict(server: &Server, name: &str, context: &Context<'_>) -> Option<Findin
         .iter()
         .take(MAX_NAMED)
         .map(|said| match &said.at {
-            Some(at) => format!("{:?} in {at}", said.option),
-            None => format!("{:?} before it", said.option),
+            Some(at) => format!("{:?} in {at}", short(&said.option)),
+            None => format!("{:?} before it", short(&said.option)),
         })
         .collect();
     let key = name.replace('-', "_");
@@ -260,7 +274,7 @@ fn conflict(server: &Server, name: &str, context: &Context<'_>) -> Option<Findin
         &server.name,
         format!(
             "{:?} counts, from {winner}; {}{} is overridden",
-            last.option,
+            short(&last.option),
             losers.join(" and "),
             more(lost.len())
         ),
@@ -268,8 +282,8 @@ fn conflict(server: &Server, name: &str, context: &Context<'_>) -> Option<Findin
     );
     finding.at = last.at.clone().or_else(|| largest.at.clone());
     finding.others = lost.iter().take(MAX_NAMED).filter_map(|said| said.at.clone()).collect();
-    if smaller && fits && last.at.is_some() {
-        finding.change = Some(change(server, POOL, &option(largest.value)));
+    if smaller && fits {
+        finding.change = change(server, POOL, &option(largest.value));
     }
     if key.ends_with("_size") {
         finding.figures = [("value_bytes", last.value), ("overridden_bytes", largest.value)].into();
@@ -298,7 +312,9 @@ fn other_groups(server: &Server) -> Vec<Finding> {
             // Servers of mysqld_multi, and those of a suffix, have groups of their own; which version's groups
             // are read is known where the version is.
             let version = server.version.is_some()
-                && ["mysqld-", "mariadb-", "mariadbd-"].iter().any(|name| group.starts_with(name));
+                && ["mysqld-", "mariadb-", "mariadbd-"].iter().any(|name| {
+                    group.strip_prefix(name).is_some_and(|rest| Version::parse(rest).is_some())
+                });
             let client = matches!(group.as_str(), "mysql" | "client" | "mysqld_safe" | "mariadb-client");
             if value == counts.value || !(version || client) {
                 return None;
@@ -313,14 +329,14 @@ fn other_groups(server: &Server) -> Vec<Finding> {
                     server.name,
                     human(counts.value),
                     human(value),
-                    given.group
+                    short(&given.group)
                 ),
                 format!("It reads the groups {}.", server.groups.join(", ")),
             );
             finding.at = Some(given.at.clone());
             finding.others = counts.at.iter().cloned().collect();
             if client {
-                finding.change = Some(change(server, POOL, &option(value)));
+                finding.change = change(server, POOL, &option(value));
             }
             finding.figures = [("pool_bytes", counts.value), ("unread_pool_bytes", value)].into();
             Some(finding)

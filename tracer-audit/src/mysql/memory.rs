@@ -16,6 +16,21 @@ use crate::{Context, Set};
 
 const MIB: u64 = 1 << 20;
 
+/// Buffers beside the pool that exist once.
+const SHARED: [&str; 3] = ["key-buffer-size", "aria-pagecache-buffer-size", "query-cache-size"];
+
+/// Buffers of each connection.
+const OF_A_CONNECTION: [&str; 8] = [
+    "sort-buffer-size",
+    "join-buffer-size",
+    "read-buffer-size",
+    "read-rnd-buffer-size",
+    "thread-stack",
+    "net-buffer-length",
+    "binlog-cache-size",
+    "binlog-stmt-cache-size",
+];
+
 /// What a server has beside its buffers: 80 MiB of anonymous memory in an idle MariaDB 10.11 with a pool of 256
 /// MiB that is still empty, measured. MySQL 8 has a performance schema on top, 350 MiB in all by its manual.
 fn base_bytes(flavour: Flavour) -> u64 {
@@ -51,17 +66,8 @@ impl Sizes {
         Self {
             pool: pool(server, total_bytes).value,
             base: base_bytes(server.flavour).saturating_add(number("innodb-log-buffer-size")),
-            shared: sum(&["key-buffer-size", "aria-pagecache-buffer-size", "query-cache-size"]),
-            buffers: sum(&[
-                "sort-buffer-size",
-                "join-buffer-size",
-                "read-buffer-size",
-                "read-rnd-buffer-size",
-                "thread-stack",
-                "net-buffer-length",
-                "binlog-cache-size",
-                "binlog-stmt-cache-size",
-            ]),
+            shared: sum(&SHARED),
+            buffers: sum(&OF_A_CONNECTION),
             extremes: number("max-allowed-packet")
                 .saturating_add(number("tmp-table-size").min(number("max-heap-table-size"))),
             connections: number(CONNECTIONS).saturating_add(1),
@@ -162,7 +168,7 @@ pub fn judge(server: &Server, context: &Context<'_>) -> Vec<Finding> {
     let mut findings: Vec<Finding> = too_large(server, context).into_iter().collect();
     // Connections do not matter where the pool is too large by itself.
     if findings.is_empty() {
-        findings.extend(too_many(server, context));
+        findings.extend(shared_too_large(server, context).or_else(|| too_many(server, context)));
     }
     findings
 }
@@ -201,7 +207,7 @@ fn too_large(server: &Server, context: &Context<'_>) -> Option<Finding> {
          the largest process, which is the database.",
     );
     finding.excess_bytes = needs.saturating_sub(room);
-    finding.change = Some(change(server, POOL, &option(fitting)));
+    finding.change = change(server, POOL, &option(fitting));
     finding.at = pool.at;
     finding.figures = [
         ("pool_bytes", sizes.pool),
@@ -213,19 +219,64 @@ fn too_large(server: &Server, context: &Context<'_>) -> Option<Finding> {
     Some(finding)
 }
 
+/// Another buffer that exists once: given, large, and more than there is with the rest. Those that nobody set are
+/// hardly used.
+fn shared_too_large(server: &Server, context: &Context<'_>) -> Option<Finding> {
+    let budget = context.budget;
+    let sizes = Sizes::new(server, budget.total_bytes);
+    let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
+    let given = SHARED.iter().filter(|name| !server.settings.said(name).is_empty());
+    let (name, set) = given
+        .map(|name| (name, server.settings.number(name)))
+        .max_by_key(|(_, set)| set.value)
+        .filter(|(_, set)| sizes.once() > memory && set.value > memory / 4)?;
+    let key = name.replace('-', "_");
+    let others = sizes.once().saturating_sub(set.value);
+    let fitting = memory.saturating_sub(others);
+    let mut finding = Finding::new(
+        "mysql_buffer_too_large",
+        Severity::Warning,
+        Subject::Mysql,
+        &server.name,
+        format!(
+            "{} has a {key} of {} beside {} that it needs anyway, but there are {}",
+            server.name,
+            human(set.value),
+            human(others),
+            human(memory)
+        ),
+        "Engines that use it fill it and never give it back; then the kernel swaps, and kills the largest \
+         process, which is the database.",
+    );
+    finding.excess_bytes = sizes.once() - memory;
+    if fitting >= MIB {
+        finding.change = change(server, name, &option(fitting - fitting % MIB));
+    }
+    finding.at = set.at;
+    finding.figures = [
+        ("buffer_bytes", set.value),
+        ("needed_bytes", sizes.once()),
+        ("memory_bytes", memory),
+        ("fitting_buffer_bytes", fitting),
+    ]
+    .into();
+    Some(finding)
+}
+
 fn too_many(server: &Server, context: &Context<'_>) -> Option<Finding> {
     let budget = context.budget;
     let sizes = Sizes::new(server, budget.total_bytes);
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
     // What the makers chose is nobody's mistake.
     let own = settings::numbers()
-        .filter(|name| *name == CONNECTIONS || is_of_a_connection(name))
+        .filter(|name| *name == CONNECTIONS || OF_A_CONNECTION.contains(name))
         .filter_map(|name| server.settings.said(name).last())
         .max_by_key(|said| said.at.is_some())?;
-    if sizes.busy() <= memory {
+    // Where nothing is left to them, connections are not the cause.
+    let rest = memory.saturating_sub(sizes.once());
+    if sizes.busy() <= memory || rest == 0 {
         return None;
     }
-    let rest = memory.saturating_sub(sizes.once());
     // One more is kept for an administrator.
     let fitting = (rest / sizes.buffers.max(1)).saturating_sub(1).clamp(10, 100_000);
     let limit = server.max_connections();
@@ -247,7 +298,7 @@ fn too_many(server: &Server, context: &Context<'_>) -> Option<Finding> {
     );
     finding.excess_bytes = sizes.busy() - memory;
     if fitting < limit.value {
-        finding.change = Some(change(server, CONNECTIONS, &fitting.to_string()));
+        finding.change = change(server, CONNECTIONS, &fitting.to_string());
     }
     finding.at = limit.at.or_else(|| own.at.clone());
     finding.figures = [
@@ -262,30 +313,18 @@ fn too_many(server: &Server, context: &Context<'_>) -> Option<Finding> {
     Some(finding)
 }
 
-fn is_of_a_connection(name: &str) -> bool {
-    matches!(
-        name,
-        "sort-buffer-size"
-            | "join-buffer-size"
-            | "read-buffer-size"
-            | "read-rnd-buffer-size"
-            | "thread-stack"
-            | "net-buffer-length"
-            | "binlog-cache-size"
-            | "binlog-stmt-cache-size"
-    )
-}
-
-/// The line that gives `name` the value `value`: another text for the one that counts, or one more.
-pub fn change(server: &Server, name: &str, value: &str) -> Change {
+/// The line that gives `name` the value `value`: another text for the one that counts, or one more. None where
+/// no file that can be written decides it.
+pub fn change(server: &Server, name: &str, value: &str) -> Option<Change> {
     let key = name.replace('-', "_");
-    if let Some(at) = server.settings.said(name).last().and_then(|said| said.at.as_ref())
-        && let Some(from) = server.line_at(at)
-        && let Some((head, tail)) = from.split_once('=')
-    {
+    if let Some(last) = server.settings.said(name).last() {
+        let at = last.at.as_ref()?;
+        let from = server.line_at(at)?;
+        let (head, tail) = from.split_once('=').unwrap_or((key.as_str(), ""));
         let blanks = &tail[..tail.len() - tail.trim_start().len()];
-        return Change::replace(at.clone(), from, format!("{head}={blanks}{value}"));
+        return Some(Change::replace(at.clone(), from, format!("{head}={blanks}{value}")));
     }
-    let file = server.drop_in().unwrap_or_else(|| "/etc/mysql/my.cnf".into());
-    Change::add(file, Some("mysqld"), format!("{key}={value}"))
+    let last = server.reading.files.last().map(|(file, _)| file.to_path_buf());
+    let file = server.drop_in().or(last).unwrap_or_else(|| "/etc/mysql/my.cnf".into());
+    Some(Change::add(file, Some("mysqld"), format!("{key}={value}")))
 }

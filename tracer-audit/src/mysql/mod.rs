@@ -1,6 +1,6 @@
 //! MariaDB and MySQL: which option files a server reads, what they come to, what is in force, and whether that
-//! fits. A server that runs is asked over its local socket when the audit is root's; nothing else leaves the
-//! files.
+//! fits. A server that runs is asked over its local socket when the audit is root's; where it cannot be asked, its
+//! log and its mappings tell what it runs with.
 //!
 //! What files cannot show: the accounts. In an unpacked file system a login of root without limits is known
 //! only from `skip-grant-tables`, from an `init_file`, and from a client's option file that logs root in
@@ -19,8 +19,11 @@ pub mod option_file;
 pub mod options;
 mod persisted;
 pub mod reader;
+pub mod recorded;
 pub mod server;
 pub mod settings;
+#[cfg(test)]
+mod tests;
 pub mod variables;
 
 use crate::Context;

@@ -8,6 +8,9 @@ use std::path::PathBuf;
 /// Most bytes of a line: the server reads longer lines as several, because its buffer is a page.
 const MAX_LINE_BYTES: usize = 4094;
 
+/// Most lines of one server's files that are followed. Of a single file one more is kept, by which it is seen.
+pub const MAX_LINES: usize = 50_000;
+
 /// A line that says something.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -49,7 +52,7 @@ pub enum Fault {
     NoPath,
 }
 
-/// All lines of a file that say something, in their order.
+/// The lines of a file that say something, in their order, not many more than [`MAX_LINES`].
 pub fn parse(bytes: &[u8]) -> Vec<Entry> {
     let mut entries = Vec::new();
     let mut in_group = false;
@@ -60,7 +63,7 @@ pub fn parse(bytes: &[u8]) -> Vec<Entry> {
             let broken = matches!(what, What::Broken(_));
             let text = text(trim_end(trim_start(chunk)));
             entries.push(Entry { line: number, text, what });
-            if broken {
+            if broken || entries.len() > MAX_LINES {
                 return entries;
             }
         }
@@ -246,5 +249,10 @@ mod tests {
         assert_eq!(found.len(), 2);
         assert_eq!(found[1], "b=2");
         assert_eq!(options("[mysqld]\na=1\0b\nc=2\n"), ["a=1", "c=2"]);
+    }
+
+    #[test]
+    fn a_file_of_millions_of_lines_is_not_kept() {
+        assert_eq!(parse("[a]\n".repeat(1 << 20).as_bytes()).len(), MAX_LINES + 1);
     }
 }

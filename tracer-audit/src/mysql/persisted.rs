@@ -5,27 +5,27 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::root::{ReadError, Root};
+use crate::origin::{Notes, Origin};
+use crate::root::Root;
 
 /// Its name in the data folder.
 pub const FILE: &str = "mysqld-auto.cnf";
 
-/// Names and values of the file `path`; none where there is no file.
-///
-/// # Errors
-///
-/// It is there, and could not be read.
-pub fn read(root: &Root, path: &Path) -> Result<Vec<(String, String)>, ReadError> {
-    let bytes = match root.read(path) {
-        Err(error) if error.is_missing() => return Ok(Vec::new()),
-        bytes => bytes?,
-    };
+/// Names and values of the file `path`; none where there is no file, or where it is broken.
+pub fn read(root: &Root, path: &Path, notes: &mut Notes) -> Vec<(String, String)> {
     let mut found = Vec::new();
-    // MySQL does not start with a file that it cannot read, but whoever edits it by hand is told so by itself.
-    if let Ok(whole) = serde_json::from_slice(&bytes) {
-        collect(&whole, &mut found);
+    match root.read(path) {
+        Ok(bytes) => match serde_json::from_slice(&bytes) {
+            Ok(whole) => collect(&whole, &mut found),
+            Err(error) => {
+                let line = u32::try_from(error.line()).ok();
+                let at = Origin { file: path.into(), line };
+                notes.at(at, "it is broken: MySQL does not start with it");
+            }
+        },
+        Err(error) => notes.unread(&error),
     }
-    Ok(found)
+    found
 }
 
 /// Variables stand in groups, which differ by version: `"max_connections": {"Value": "100", …}`.
@@ -47,18 +47,23 @@ mod tests {
     fn variables_of_every_group_are_found() {
         let folder = tempfile::tempdir().unwrap();
         let root = Root::new(folder.path()).unwrap();
-        let path = Path::new("/mysqld-auto.cnf");
-        assert_eq!(read(&root, path).unwrap(), []);
+        let read = || {
+            let mut notes = Notes::default();
+            let found = read(&root, Path::new("/mysqld-auto.cnf"), &mut notes);
+            let places = notes.finish().into_iter().map(|note| note.at.unwrap().to_string());
+            (found, places.collect::<Vec<_>>())
+        };
+        assert_eq!(read(), (vec![], vec![]));
         let text = r#"{"Version": 2,
             "mysql_dynamic_parse_early_variables": {"max_connections": {"Value": "99", "Metadata": {"Host": ""}}},
             "mysql_static_variables": {"innodb_log_buffer_size": {"Value": "1048576"}}}"#;
         std::fs::write(folder.path().join("mysqld-auto.cnf"), text).unwrap();
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(
-            read(&root, path).unwrap(),
+            read().0,
             [pair("max_connections", "99"), pair("innodb_log_buffer_size", "1048576")]
         );
-        std::fs::write(folder.path().join("mysqld-auto.cnf"), "{").unwrap();
-        assert_eq!(read(&root, path).unwrap(), []);
+        std::fs::write(folder.path().join("mysqld-auto.cnf"), "{\n\"a\": {").unwrap();
+        assert_eq!(read(), (vec![], vec!["/mysqld-auto.cnf:2".to_owned()]));
     }
 }

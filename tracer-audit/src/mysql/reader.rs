@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::option_file::{self, What};
+use super::option_file::{self, MAX_LINES, What};
+use crate::bound::Bound;
 use crate::origin::{Notes, Origin};
 use crate::root::{ReadError, Root};
 
@@ -16,9 +17,6 @@ const MAX_DEPTH: u32 = 10;
 /// Most files that are read for one server, includes counted each time: files that include each other are
 /// read again and again by the server, up to its depth.
 const MAX_FILES: usize = 1000;
-
-/// Most lines that are followed for one server, of all those files.
-const MAX_LINES: usize = 50_000;
 
 /// Where a server looks for its options.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -136,6 +134,8 @@ pub struct Reading {
     pub folders: Vec<Folder>,
     /// Files that the server passes over because everybody may write them.
     pub world_writable: Vec<Arc<Path>>,
+    /// Whether it lacks what the server itself may read: this user may not, or it is too large.
+    pub partial: bool,
     /// Why the server refuses to start, and where.
     pub refused: Option<(Origin, String)>,
 }
@@ -147,16 +147,15 @@ pub fn read(root: &Root, sources: &Sources, notes: &mut Notes) -> Reading {
         notes,
         first_dot: sources.first_dot,
         reading: Reading::default(),
-        files_left: MAX_FILES,
+        bound: Bound::new(MAX_FILES),
         lines_left: MAX_LINES,
         deep: false,
-        stopped: false,
         parsed: BTreeMap::new(),
     };
     for path in sources.files() {
         let needed = sources.file.is_some()
             || sources.extra_file.as_ref().is_some_and(|extra| absolute(extra) == path);
-        match reader.file(&path, 0) {
+        match reader.file(&path, None, 0) {
             Outcome::Read => {}
             Outcome::Missing if needed => {
                 reader.refuse(Origin::whole(path), "a file that its arguments name is missing");
@@ -166,6 +165,7 @@ pub fn read(root: &Root, sources: &Sources, notes: &mut Notes) -> Reading {
             Outcome::Broken => break,
         }
     }
+    reader.reading.partial |= reader.bound.full;
     reader.reading
 }
 
@@ -175,36 +175,44 @@ enum Outcome {
     Broken,
 }
 
+/// A file and its lines.
+type Parsed = (Arc<Path>, Arc<[option_file::Entry]>);
+
 struct Reader<'a> {
     root: &'a Root,
     notes: &'a mut Notes,
     first_dot: bool,
     reading: Reading,
-    files_left: usize,
+    bound: Bound,
     lines_left: usize,
     deep: bool,
-    stopped: bool,
-    parsed: BTreeMap<PathBuf, (Arc<Path>, Arc<[option_file::Entry]>)>,
+    parsed: BTreeMap<PathBuf, Parsed>,
 }
 
 impl Reader<'_> {
     /// Reads a file; only what is broken in a file of the first hand stops the server.
-    fn file(&mut self, path: &Path, depth: u32) -> Outcome {
-        self.files_left = match self.files_left.checked_sub(1) {
-            Some(left) => left,
-            None => return self.stop(Origin::whole(path), format!("{MAX_FILES} option files")),
+    fn file(&mut self, path: &Path, from: Option<&Origin>, depth: u32) -> Outcome {
+        if self.bound.full {
+            return Outcome::Read;
+        }
+        let ((file, entries), bytes) = match self.parse(path) {
+            Ok(found) => found,
+            Err(outcome) => return outcome,
         };
-        let Some((file, entries)) = self.parse(path) else { return Outcome::Missing };
+        let from = from.cloned().unwrap_or_else(|| Origin::whole(path));
+        if !self.bound.takes(bytes, &from, self.notes) {
+            return Outcome::Read;
+        }
         let mut group: Arc<str> = Arc::from("");
         for entry in entries.iter() {
             let at = Origin::new(&file, entry.line);
-            if self.stopped {
+            match self.lines_left.checked_sub(1) {
+                Some(left) => self.lines_left = left,
+                None => self.bound.stop(&at, &format!("{MAX_LINES} lines"), self.notes),
+            }
+            if self.bound.full {
                 break;
             }
-            self.lines_left = match self.lines_left.checked_sub(1) {
-                Some(left) => left,
-                None => return self.stop(at, format!("{MAX_LINES} lines")),
-            };
             match &entry.what {
                 What::Group(name) => group = Arc::from(name.as_str()),
                 What::Option(option) => {
@@ -213,7 +221,7 @@ impl Reader<'_> {
                 }
                 What::Include(_) | What::Folder(_) if depth >= MAX_DEPTH => self.too_deep(at),
                 What::Include(path) => {
-                    self.file(&absolute(path), depth + 1);
+                    self.file(&absolute(path), Some(&at), depth + 1);
                 }
                 What::Folder(folder) => {
                     if !self.folder(&absolute(folder), &at, depth) {
@@ -237,12 +245,13 @@ impl Reader<'_> {
             }
             Err(error) => {
                 self.notes.at(at.clone(), error.to_string());
+                self.reading.partial = true;
                 return true;
             }
         };
         for path in paths {
             if is_option_file(&path, self.first_dot) {
-                self.file(&path, depth + 1);
+                self.file(&path, Some(at), depth + 1);
             }
         }
         self.reading.folders.retain(|known| *known.path != *folder);
@@ -273,39 +282,35 @@ impl Reader<'_> {
         }
     }
 
-    fn stop(&mut self, at: Origin, after: String) -> Outcome {
-        self.stopped = true;
-        self.notes.at(at, format!("the audit reads no further: {after} of one server are read"));
-        Outcome::Read
-    }
-
     fn refuse(&mut self, at: Origin, why: impl Into<String>) {
         self.reading.refused.get_or_insert((at, why.into()));
     }
 
-    fn parse(&mut self, path: &Path) -> Option<(Arc<Path>, Arc<[option_file::Entry]>)> {
+    /// Its lines, and how many bytes were read for them; what becomes of the file where there are none to read.
+    fn parse(&mut self, path: &Path) -> Result<(Parsed, usize), Outcome> {
         if let Some(known) = self.parsed.get(path) {
-            return Some(known.clone());
+            return Ok((known.clone(), 0));
         }
-        let stat = self.root.stat(path).ok()?;
+        let stat = self.root.stat(path).map_err(|error| self.unread(&error))?;
         let file: Arc<Path> = Arc::from(path);
         if stat.st_mode & 0o170002 == 0o100002 {
             if !self.reading.world_writable.contains(&file) {
                 self.reading.world_writable.push(file.clone());
             }
-            return Some((file, Arc::from([])));
+            return Ok(((file, Arc::from([])), 0));
         }
-        let bytes = match self.root.read(path) {
-            Ok(bytes) => bytes,
-            Err(error) => {
-                self.notes.unread(&error);
-                return None;
-            }
-        };
+        let bytes = self.root.read(path).map_err(|error| self.unread(&error))?;
         self.reading.files.push((file.clone(), u64::try_from(stat.st_mtime).unwrap_or(0)));
         let parsed = (file, Arc::from(option_file::parse(&bytes)));
         self.parsed.insert(path.to_path_buf(), parsed.clone());
-        Some(parsed)
+        Ok((parsed, bytes.len()))
+    }
+
+    /// The server opens even a folder as a file, and finds nothing in it.
+    fn unread(&mut self, error: &ReadError) -> Outcome {
+        self.notes.unread(error);
+        self.reading.partial |= !error.is_for_all();
+        if error.is_missing() { Outcome::Missing } else { Outcome::Read }
     }
 }
 
@@ -399,7 +404,24 @@ mod tests {
         let notes = notes.finish();
         assert_eq!(notes.len(), 2, "{notes:?}");
         assert!(notes[0].text.contains("below the 10th"), "{notes:?}");
-        assert!(notes[1].text.contains("reads no further"), "{notes:?}");
+        assert!(notes[1].text.contains("not read on"), "{notes:?}");
+    }
+
+    #[test]
+    fn what_only_the_server_can_read_is_neither_missing_nor_all() {
+        let (folder, root) = tree(&[("etc/my.cnf", "[a]\nb\n!include /large.cnf\nc\n")]);
+        fs::File::create(folder.path().join("large.cnf")).unwrap().set_len(100 << 20).unwrap();
+        fs::create_dir(folder.path().join("folder.cnf")).unwrap();
+        let read = |file: Option<&str>| {
+            let sources = Sources { file: file.map(Into::into), ..Sources::default() };
+            let mut notes = Notes::default();
+            let reading = read(&root, &sources, &mut notes);
+            assert_eq!((reading.refused.clone(), notes.finish().len()), (None, 1));
+            reading
+        };
+        assert_eq!(options(&read(None)), ["b", "c"]);
+        assert!(read(None).partial && read(Some("/large.cnf")).partial);
+        assert!(!read(Some("/folder.cnf")).partial);
     }
 
     #[test]

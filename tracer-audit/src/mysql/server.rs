@@ -6,12 +6,16 @@ use std::time::Instant;
 use super::ask::{self, Answer};
 use super::installed::{self, Flavour, Installed, Version};
 use super::reader::{self, Given, Reading, Sources};
+use super::recorded::{self, Recorded};
 use super::settings::Settings;
 use super::variables::{CONNECTIONS, POOL};
 use super::{mapped, persisted};
 use crate::origin::{Notes, Origin};
 use crate::processes::{self, Process};
 use crate::root::Root;
+
+/// Most servers that are looked at: a name is all that makes a process one.
+const MAX_SERVERS: usize = 32;
 
 /// A server with all that is known of it.
 #[derive(Clone, Debug)]
@@ -32,6 +36,8 @@ pub struct Server {
     pub settings: Settings,
     /// What it answered; None where it was not asked, or did not answer.
     pub answer: Option<Answer>,
+    /// What it wrote into its log as it last started; where it did not answer.
+    pub recorded: Option<Recorded>,
     /// What it has mapped at most for its pool, bytes; where it runs, and may be looked at.
     pub mapped_bytes: Option<u64>,
 }
@@ -78,22 +84,25 @@ impl Server {
     }
 
     /// The file to make so that what it says counts: in the folder that is read last, behind all files that
-    /// are there. None where no folder is included. See [`Self::behind_drop_in`].
+    /// are there. None where no folder is included. See [`Self::outranks_drop_in`].
     pub fn drop_in(&self) -> Option<PathBuf> {
         let folder = &self.reading.folders.last()?.path;
         let files = self.reading.files.iter().map(|(file, _)| file);
         let last = files.filter(|file| file.parent() == Some(&**folder)).max();
         let last = last.and_then(|file| file.file_name()?.to_str()).unwrap_or_default();
         let own = "zz-rampage.cnf";
-        let name = if last <= own { own.to_owned() } else { format!("zz{last}") };
-        Some(folder.join(name))
+        // Behind it in the order of bytes, whatever it begins with.
+        let behind = || format!("{}zz-rampage.cnf", last.strip_suffix(".cnf").unwrap_or(last));
+        Some(folder.join(if last <= own { own.to_owned() } else { behind() }))
     }
 
-    /// The server's options that are read after [`Self::drop_in`], and so count more. What stands on the
-    /// command line counts more as well: it has no place in [`Settings::said`].
-    pub fn behind_drop_in(&self) -> impl Iterator<Item = &Given> {
+    /// Whether what is said of the variable `name` counts more than [`Self::drop_in`]: it stands on the command
+    /// line, the server keeps it itself, or its file is read later.
+    pub fn outranks_drop_in(&self, name: &str) -> bool {
+        let Some(last) = self.settings.said(name).last() else { return false };
+        let line = |at: &Origin| self.reading.given.iter().rposition(|given| given.at == *at);
         let end = self.reading.folders.last().map_or(0, |folder| folder.end);
-        self.reading.given.iter().skip(end).filter(|given| self.reads(&given.group))
+        last.at.as_ref().and_then(line).is_none_or(|line| line >= end)
     }
 
     /// The line at `at` of an option file, without the blanks around it.
@@ -122,6 +131,10 @@ pub fn find(root: &Root, running: &[Process], notes: &mut Notes) -> (Vec<Server>
             own.push(process);
         }
     }
+    if own.len() > MAX_SERVERS {
+        notes.say(format!("{} database servers run: {MAX_SERVERS} are looked at", own.len()));
+        own.truncate(MAX_SERVERS);
+    }
     let until = Instant::now() + ask::DEADLINE;
     let mut servers: Vec<Server> = own
         .iter()
@@ -137,6 +150,13 @@ pub fn find(root: &Root, running: &[Process], notes: &mut Notes) -> (Vec<Server>
         && let Some(installed) = installed
     {
         servers.push(installed_server(root, &installed, notes));
+    }
+    if let Some(server) = servers.first().filter(|_| !root.is_host()) {
+        notes.say(format!(
+            "{} keeps its accounts in its tables: whether root has a password is not seen in an \
+             unpacked file system",
+            server.flavour.name()
+        ));
     }
     (servers, contained)
 }
@@ -155,14 +175,7 @@ fn installed_server(root: &Root, installed: &Installed, notes: &mut Notes) -> Se
         ..Sources::default()
     };
     let mut server = read(root, (installed.flavour, installed.version), sources, &[], notes);
-    if !root.is_host() {
-        notes.say(format!(
-            "{} keeps its accounts in its tables: whether root has a password is not seen in an \
-             unpacked file system",
-            server.name
-        ));
-    }
-    server.process = None;
+    server.recorded = recorded::read(root, &server.settings, notes);
     server
 }
 
@@ -183,16 +196,23 @@ fn running_server(
     let version =
         installed.filter(|found| found.flavour == flavour).and_then(|found| found.version);
     let sources = sources(root, process);
-    let mut server = read(root, (flavour, version), sources.clone(), &process.args, notes);
+    let mut own_notes = Notes::default();
+    let mut server = read(root, (flavour, version), sources.clone(), &process.args, &mut own_notes);
     if root.is_host() && rustix::process::geteuid().is_root() {
         server.answer = answer(root, process, &server, until, notes);
     }
-    // A server that no package manager knows tells its version, and so its groups, itself.
-    let told = server.answer.as_ref().and_then(|answer| Version::parse(answer.version.as_ref()?));
-    if let (None, Some(_)) = (version, told) {
+    // A server that is not the package manager's tells its version, and so its groups, itself.
+    if let Some(told) = server.answer.as_ref().and_then(Answer::flavour_and_version)
+        && told != (flavour, version)
+    {
         let answer = server.answer.take();
-        server = read(root, (flavour, told), sources, &process.args, notes);
+        own_notes = Notes::default();
+        server = read(root, told, sources, &process.args, &mut own_notes);
         server.answer = answer;
+    }
+    notes.take(own_notes);
+    if server.answer.is_none() {
+        server.recorded = recorded::read(root, &server.settings, notes);
     }
     server.mapped_bytes = mapped::writable_bytes(root, process.tgid);
     server.process = Some(process.clone());
@@ -226,10 +246,8 @@ fn answer(
     notes: &mut Notes,
 ) -> Option<Answer> {
     let program = process.exe.as_deref()?;
-    let given = server.settings.text("socket").map(|socket| {
-        let data = server.settings.text("datadir").unwrap_or("/var/lib/mysql");
-        Path::new("/").join(data).join(socket)
-    });
+    let given =
+        server.settings.text("socket").map(|socket| server.settings.data_folder().join(socket));
     // What Debian, the makers and others build in.
     let built_in = ["/run/mysqld/mysqld.sock", "/var/lib/mysql/mysql.sock", "/tmp/mysql.sock"]
         .map(PathBuf::from);
@@ -284,21 +302,17 @@ fn read(
         reading,
         settings,
         answer: None,
+        recorded: None,
         mapped_bytes: None,
     }
 }
 
 fn persisted(root: &Root, settings: &mut Settings, notes: &mut Notes) {
-    let data = settings.text("datadir").unwrap_or("/var/lib/mysql");
-    let path = Path::new("/").join(data).join(persisted::FILE);
-    match persisted::read(root, &path) {
-        Ok(found) => {
-            let at = Origin::whole(path);
-            for (name, value) in found {
-                settings.persist(&name, &value, &at);
-            }
-        }
-        Err(error) => notes.unread(&error),
+    let path = settings.data_folder().join(persisted::FILE);
+    let found = persisted::read(root, &path, notes);
+    let at = Origin::whole(path);
+    for (name, value) in found {
+        settings.persist(&name, &value, &at);
     }
 }
 

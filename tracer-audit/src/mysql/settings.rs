@@ -2,6 +2,7 @@
 //! overrode.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use super::installed::{Flavour, Version};
 use super::options::{self, Unresolved};
@@ -16,10 +17,11 @@ const LISTED: Version = Version { major: 10, minor: 11 };
 const MAX_UNKNOWN: usize = 100;
 
 /// Options that are no numbers, and that the audit looks at.
-const TEXTS: [&str; 9] = [
+const TEXTS: [&str; 10] = [
     "bind-address",
     "datadir",
     "init-file",
+    "log-error",
     "plugin-load",
     "plugin-load-add",
     "port",
@@ -120,6 +122,11 @@ impl Settings {
     /// The value of an option that is no number.
     pub fn text(&self, name: &str) -> Option<&str> {
         self.texts.get(name)?.value.as_deref()
+    }
+
+    /// The data folder, below which other paths are; as Debian and the makers build it in where nobody says it.
+    pub fn data_folder(&self) -> PathBuf {
+        Path::new("/").join(self.text("datadir").unwrap_or("/var/lib/mysql"))
     }
 
     fn resolve<'a>(&self, option: &'a str) -> Result<options::Resolved<'a>, Unresolved> {
@@ -225,7 +232,6 @@ fn is_dedicated(option: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::Path;
     use std::sync::Arc;
 
     fn settings(lines: &[(&str, &str)], args: &[&str]) -> (Settings, usize) {

@@ -19,8 +19,6 @@ use self::emit::{Files, Section};
 use crate::budget::Demand;
 use crate::mysql::installed::Flavour;
 use crate::mysql::memory;
-use crate::mysql::options::resolve;
-use crate::mysql::reader::Given;
 use crate::mysql::variables::POOL;
 use crate::observed::Observed;
 use crate::report::{Report, Severity, Subject};
@@ -175,10 +173,10 @@ impl Plan {
                     Flavour::Mysql => "mysql",
                 };
                 self.restart(context.facts, Service::Mysql, name);
-                let is_pool = |given: &Given| resolve(&given.option, true).is_ok_and(|one| one.name == POOL);
-                if server.behind_drop_in().any(is_pool) {
+                if server.outranks_drop_in(POOL) {
                     self.remarks.push(format!(
-                        "{}: a file that is read later sets the buffer pool, too, and counts more",
+                        "{}: its command line, a SET PERSIST or a file that is read later sets the buffer pool, too, \
+                         and counts more",
                         demand.name
                     ));
                 }

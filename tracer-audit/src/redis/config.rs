@@ -39,12 +39,14 @@ pub struct Config {
     pub save: Option<Set<Vec<(i64, i32)>>>,
     /// `client-output-buffer-limit` of `normal`, `replica` and `pubsub` where it was given.
     pub buffers: BTreeMap<&'static str, Set<BufferLimit>>,
-    /// The line of each value, save and buffer of a file, as it stands there.
+    /// The line of each value and buffer, as it stands there.
     pub lines: BTreeMap<&'static str, String>,
     /// The files that were read, and when each was last written, seconds since 1970.
     pub files: Vec<(Arc<Path>, u64)>,
     /// The includes in their order.
     pub includes: Vec<Include>,
+    /// Whether it lacks what redis itself may read: this user may not, or it is too large.
+    pub partial: bool,
     /// Why redis does not start, and where; None of the arguments' place.
     pub refused: Option<(Option<Origin>, String)>,
 }

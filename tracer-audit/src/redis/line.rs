@@ -83,6 +83,19 @@ fn is_space(byte: u8) -> bool {
     matches!(byte, b'\t'..=b'\r' | b' ')
 }
 
+/// A word in quotes that reads as itself again.
+pub fn quoted(word: &[u8]) -> Vec<u8> {
+    let mut text = vec![b'"'];
+    for &byte in word {
+        if matches!(byte, b'"' | b'\\') {
+            text.push(b'\\');
+        }
+        if byte == b'\n' { text.extend(b"\\n") } else { text.push(byte) }
+    }
+    text.extend(b"\" ");
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

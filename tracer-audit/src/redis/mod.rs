@@ -1,12 +1,15 @@
-//! Redis: what redis.conf and its includes come to, what bounds its data, and whether a snapshot fits. Nothing
-//! is asked of a running redis: it knows no login of the operating system.
+//! Redis: what redis.conf and its includes come to, what bounds its data, whether a snapshot fits, and whether a
+//! running one does what its file says.
 
+pub mod ask;
 pub mod config;
 pub mod directives;
 #[cfg(test)]
 mod fuzz;
+mod in_force;
 pub mod instance;
 pub mod line;
+mod lines;
 mod reader;
 pub mod rules;
 

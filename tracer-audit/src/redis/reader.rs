@@ -1,25 +1,21 @@
 //! Reading redis.conf as redis does: joined files, includes, quotes, and the first thing that is wrong.
 
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::config::{BufferLimit, Config, Include};
 use super::directives::{self, Kind};
-use super::line::words;
+use super::line::{quoted, words};
+use super::lines::{Lines, MAX_LINES};
+use crate::bound::{Bound, short};
 use crate::origin::{Notes, Origin, Set};
 use crate::root::Root;
 
 /// Deepest include that is followed: redis itself has no bound, and dies of a circle.
 const MAX_DEPTH: u32 = 16;
 
-/// Most files, and most lines of them, that are read for one server.
+/// Most files that are read for one server.
 const MAX_FILES: usize = 1000;
-const MAX_LINES: usize = 50_000;
-
-/// Most bytes that redis takes from a file at once; in each lot a NUL ends the text.
-const LOT_BYTES: usize = 1024;
 
 impl Config {
     /// Reads `file`, then `args`: those after the file's name, without redis-server's own.
@@ -42,14 +38,16 @@ impl Config {
             text: String::new(),
             adds: true,
             saved: false,
-            files_left: MAX_FILES,
+            bound: Bound::new(MAX_FILES),
             lines_left: MAX_LINES,
+            open: Vec::new(),
         };
         let ended = match file {
             Some(file) => reader.load(&[file.to_path_buf()], None, 0),
             None => Ok(()),
         };
         let _ = ended.and_then(|()| reader.arguments(args)).and_then(|()| reader.whole());
+        reader.config.partial |= reader.bound.full;
         reader.config
     }
 }
@@ -69,8 +67,10 @@ struct Reader<'a> {
     adds: bool,
     /// Whether one took the place of the defaults.
     saved: bool,
-    files_left: usize,
+    bound: Bound,
     lines_left: usize,
+    /// The files whose `include` is being followed, each included by the one before it.
+    open: Vec<Arc<Path>>,
 }
 
 impl Reader<'_> {
@@ -78,23 +78,30 @@ impl Reader<'_> {
     fn load(&mut self, paths: &[PathBuf], from: Option<&Origin>, depth: u32) -> Result<(), Ended> {
         let mut lines = Lines::default();
         for path in paths {
-            if self.files_left == 0 || depth > MAX_DEPTH {
-                let at = from.cloned().unwrap_or_else(|| Origin::whole(path.clone()));
-                return self
-                    .refuse(Some(&at), "includes without end: redis never starts".to_owned());
+            let at = from.cloned().unwrap_or_else(|| Origin::whole(path.clone()));
+            if self.open.iter().any(|open| **open == **path) {
+                let why = format!("{} includes itself: redis never starts", path.display());
+                return self.refuse(Some(&at), why);
             }
-            self.files_left -= 1;
+            if depth > MAX_DEPTH {
+                self.bound.stop(&at, &format!("{MAX_DEPTH} includes in each other"), self.notes);
+                return Err(Ended);
+            }
             let bytes = match self.root.read(path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.is_missing() => {
-                    let at = from.cloned().unwrap_or_else(|| Origin::whole(path.clone()));
                     return self.refuse(Some(&at), format!("{} does not exist", path.display()));
                 }
+                // Redis opens even a folder as a file, and finds nothing in it.
                 Err(error) => {
                     self.notes.unread(&error);
-                    return Err(Ended);
+                    self.config.partial |= !error.is_for_all();
+                    continue;
                 }
             };
+            if !self.bound.takes(bytes.len(), &at, self.notes) {
+                return Err(Ended);
+            }
             let file: Arc<Path> = Arc::from(path.as_path());
             let written = self.root.stat(path).map_or(0, |stat| stat.st_mtime);
             self.config.files.push((file.clone(), u64::try_from(written).unwrap_or(0)));
@@ -115,10 +122,18 @@ impl Reader<'_> {
     fn arguments(&mut self, args: &[String]) -> Result<(), Ended> {
         let mut lines: Vec<Vec<u8>> = Vec::new();
         let mut value_follows = false;
-        for arg in args {
+        for (place, arg) in args.iter().enumerate() {
             if let Some(option) = arg.strip_prefix("--").filter(|_| !value_follows) {
-                lines.push([option.as_bytes(), b" "].concat());
+                let mut line = [option.as_bytes(), b" "].concat();
                 value_follows = words(arg.as_bytes()).is_some_and(|words| words.len() == 1);
+                // Alone it says that nothing is saved.
+                if option.eq_ignore_ascii_case("save")
+                    && args.get(place + 1).is_none_or(|next| next.starts_with("--"))
+                {
+                    line.extend(b"\"\"");
+                    value_follows = false;
+                }
+                lines.push(line);
             } else if arg != "-" {
                 value_follows = false;
                 let mut line = lines.pop().unwrap_or_default();
@@ -134,8 +149,8 @@ impl Reader<'_> {
 
     fn line(&mut self, line: &[u8], at: Option<&Origin>, depth: u32) -> Result<(), Ended> {
         if self.lines_left == 0 {
-            self.notes
-                .say(format!("the audit reads no more than {MAX_LINES} lines of a redis.conf"));
+            let at = at.cloned().unwrap_or_else(|| Origin::whole(self.folder.clone()));
+            self.bound.stop(&at, &format!("{MAX_LINES} lines"), self.notes);
             return Err(Ended);
         }
         self.lines_left -= 1;
@@ -168,8 +183,8 @@ impl Reader<'_> {
             ) => Ok(()),
             // Of a module.
             (name, [_, ..]) if name.contains('.') => Ok(()),
-            _ if self.known => {
-                let name: String = name.chars().take(80).collect();
+            (name, _) if self.known => {
+                let name = short(name);
                 self.refuse(
                     at,
                     format!("{name:?} is no directive, or has the wrong number of words"),
@@ -180,20 +195,24 @@ impl Reader<'_> {
     }
 
     fn include(&mut self, path: &str, at: Option<&Origin>, depth: u32) -> Result<(), Ended> {
-        let path = self.folder.join(OsStr::from_bytes(path.as_bytes()));
+        let path = self.folder.join(path);
+        let before = self.open.len();
         if let Some(at) = at {
             self.config.includes.push(Include { path: path.clone(), at: at.clone() });
+            self.open.push(at.file.clone());
         }
-        if !path.to_string_lossy().contains(['*', '?', '[']) {
-            return self.load(&[path], at, depth + 1);
-        }
-        match self.root.glob(&path) {
-            Ok(found) => self.load(&found, at, depth + 1),
+        let pattern = path.to_string_lossy().contains(['*', '?', '[']);
+        let paths = if pattern { self.root.glob(&path) } else { Ok(vec![path]) };
+        let done = match paths {
+            Ok(paths) => self.load(&paths, at, depth + 1),
             Err(error) => {
                 self.notes.unread(&error);
+                self.config.partial = true;
                 Ok(())
             }
-        }
+        };
+        self.open.truncate(before);
+        done
     }
 
     fn directive(
@@ -333,62 +352,14 @@ impl Reader<'_> {
     }
 }
 
-/// Lines of several files, one behind the other: where the one has no end, the other goes on in the same line.
-#[derive(Default)]
-struct Lines {
-    done: Vec<(Vec<u8>, Origin)>,
-    open: Option<(Vec<u8>, Origin)>,
-}
-
-impl Lines {
-    fn push(&mut self, bytes: &[u8], file: &Arc<Path>) {
-        for (number, line) in (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')) {
-            for lot in line.chunks(LOT_BYTES) {
-                let text = lot.split(|&byte| byte == 0).next().unwrap_or_default();
-                let open = self.open.get_or_insert_with(|| (Vec::new(), Origin::new(file, number)));
-                match text.strip_suffix(b"\n") {
-                    Some(text) => {
-                        open.0.extend(text);
-                        self.done.extend(self.open.take());
-                    }
-                    None => open.0.extend(text),
-                }
-            }
-        }
-    }
-
-    fn finish(mut self) -> Vec<(Vec<u8>, Origin)> {
-        self.done.extend(self.open);
-        self.done
-    }
-}
-
-/// A word in quotes that reads as itself again.
-fn quoted(word: &[u8]) -> Vec<u8> {
-    let mut text = vec![b'"'];
-    for &byte in word {
-        if matches!(byte, b'"' | b'\\') {
-            text.push(b'\\');
-        }
-        if byte == b'\n' { text.extend(b"\\n") } else { text.push(byte) }
-    }
-    text.extend(b"\" ");
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::test::tree;
     use std::fs;
 
-    fn read(files: &[(&str, &[u8])], args: &[&str]) -> (Config, usize) {
-        let folder = tempfile::tempdir().unwrap();
-        for (path, text) in files {
-            let path = folder.path().join(path);
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(path, text).unwrap();
-        }
-        let root = Root::new(folder.path()).unwrap();
+    fn read(files: &[(&str, &str)], args: &[&str]) -> (Config, usize) {
+        let (_folder, root) = tree(files);
         let args: Vec<String> = args.iter().map(|arg| (*arg).to_owned()).collect();
         let mut notes = Notes::default();
         let config = Config::read(&root, Some(Path::new("/redis.conf")), &args, true, &mut notes);
@@ -401,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_last_line_counts_and_then_the_arguments() {
-        let text = b"maxmemory 1gb\nMaxMemory 2gb\n# maxmemory 3gb\nsave 900 1\nsave 60 5\n";
+        let text = "maxmemory 1gb\nMaxMemory 2gb\n# maxmemory 3gb\nsave 900 1\nsave 60 5\n";
         let (config, _) = read(&[("redis.conf", text)], &[]);
         assert_eq!(config.maxmemory().value, 2 << 30);
         assert_eq!(config.maxmemory().at.unwrap().to_string(), "/redis.conf:2");
@@ -410,19 +381,22 @@ mod tests {
         assert_eq!((config.maxmemory().value, config.maxmemory().at), (3 << 30, None));
         assert_eq!(config.get("save").as_deref(), Some(""));
         assert!(config.refused.is_none());
+        for args in [&["--save"][..], &["--SAVE", "--port", "1"]] {
+            assert_eq!(read(&[("redis.conf", text)], args).0.get("save").as_deref(), Some(""));
+        }
     }
 
     #[test]
     fn includes_stand_for_their_lines() {
-        let files: &[(&str, &[u8])] = &[
-            ("redis.conf", b"dir /etc\ninclude conf.d/*.conf\nport 1\ninclude /none*.conf\n"),
-            ("etc/conf.d/b.conf", b"maxmemory 2gb\nport 7"),
-            ("etc/conf.d/a.conf", b"maxmemory 1gb"),
+        let files: &[(&str, &str)] = &[
+            ("redis.conf", "dir /etc\ninclude conf.d/*.conf\nport 1\ninclude /none*.conf\n"),
+            ("etc/conf.d/b.conf", "maxmemory 2gb\nport 7"),
+            ("etc/conf.d/a.conf", "maxmemory 1gb"),
         ];
         let (config, _) = read(files, &[]);
         // The one file has no last line end: redis sees `maxmemory 1gbmaxmemory 2gb`.
         assert_eq!(at(&config), "/etc/conf.d/a.conf:1");
-        let files = [files[0], files[1], ("etc/conf.d/a.conf", b"maxmemory 1gb\n")];
+        let files = [files[0], files[1], ("etc/conf.d/a.conf", "maxmemory 1gb\n")];
         let (config, _) = read(&files, &[]);
         assert_eq!(config.maxmemory().value, 2 << 30);
         assert_eq!(config.get("port").as_deref(), Some("1"));
@@ -431,48 +405,89 @@ mod tests {
 
     #[test]
     fn behind_an_include_each_save_counts_alone() {
-        let save = |text: &[u8], args: &[&str]| {
-            let files = [("redis.conf", text), ("a.conf", &b"save 2 2\nsave 3 3\n"[..])];
+        let save = |text: &str, args: &[&str]| {
+            let files = [("redis.conf", text), ("a.conf", "save 2 2\nsave 3 3\n")];
             read(&files, args).0.get("save").unwrap_or_default()
         };
-        assert_eq!(save(b"save 1 1\ninclude /a.conf\n", &[]), "1 1 2 2 3 3");
-        assert_eq!(save(b"include /a.conf\nsave 4 4\nsave 5 5\n", &[]), "5 5");
-        assert_eq!(save(b"save 1 1\n", &["--save", "6", "6"]), "1 1 6 6");
-        assert_eq!(save(b"include /a.conf\n", &["--save", "6 6"]), "6 6");
+        assert_eq!(save("save 1 1\ninclude /a.conf\n", &[]), "1 1 2 2 3 3");
+        assert_eq!(save("include /a.conf\nsave 4 4\nsave 5 5\n", &[]), "5 5");
+        assert_eq!(save("save 1 1\n", &["--save", "6", "6"]), "1 1 6 6");
+        assert_eq!(save("include /a.conf\n", &["--save", "6 6"]), "6 6");
     }
 
     #[test]
     fn what_redis_refuses_is_said_with_its_line() {
         for text in [
-            &b"\nmaxmemory 1t\n"[..],
-            b"\nmaxmemory\n",
-            b"\nmaxmemory 1 2\n",
-            b"\nno-such 1\n",
-            b"\nsave 900\n",
-            b"\nsave \"900 x\"\n",
-            b"\nclient-output-buffer-limit normal 1 2\n",
-            b"\nclient-output-buffer-limit master 0 0 0\n",
-            b"\nbind \"127.0.0.1\n",
-            b"\ninclude /none\n",
-            b"\ninclude /redis.conf\n",
+            "\nmaxmemory 1t\n",
+            "\nmaxmemory\n",
+            "\nmaxmemory 1 2\n",
+            "\nno-such 1\n",
+            "\nsave 900\n",
+            "\nsave \"900 x\"\n",
+            "\nclient-output-buffer-limit normal 1 2\n",
+            "\nclient-output-buffer-limit master 0 0 0\n",
+            "\nbind \"127.0.0.1\n",
+            "\ninclude /none\n",
+            "\ninclude /redis.conf\n",
+            "\ninclude /*.conf\n",
         ] {
             let (config, _) = read(&[("redis.conf", text)], &[]);
-            assert_eq!(at(&config), "/redis.conf:2", "{}", String::from_utf8_lossy(text));
+            assert_eq!(at(&config), "/redis.conf:2", "{}", text);
         }
     }
 
     #[test]
     fn fans_of_includes_end() {
         let fan = "include /redis.conf\n".repeat(1000);
-        let (config, notes) = read(&[("redis.conf", fan.as_bytes())], &[]);
+        let (config, notes) = read(&[("redis.conf", &fan)], &[]);
         assert!(config.refused.is_some() && notes == 0);
-        let (config, notes) = read(&[("redis.conf", "port 1\n".repeat(60_000).as_bytes())], &[]);
-        assert!(config.refused.is_none() && notes == 1);
+        for many in [60_000, 500_000] {
+            let (config, notes) = read(&[("redis.conf", &"port 1\n".repeat(many))], &[]);
+            assert!(config.refused.is_none() && config.partial && notes == 1);
+        }
+        // Thousands of files, each of them once: redis takes its time, and starts.
+        let names: Vec<String> = (0..1100).map(|number| format!("d/{number}.conf")).collect();
+        let mut files = vec![("redis.conf", "include /d/*.conf\n")];
+        files.extend(names.iter().map(|name| (name.as_str(), "port 1\n")));
+        let (config, notes) = read(&files, &[]);
+        assert!(config.refused.is_none() && config.partial && notes == 1);
+    }
+
+    #[test]
+    fn what_is_included_twice_is_no_circle() {
+        let files: &[(&str, &str)] = &[
+            ("redis.conf", "include /d/*.conf\ninclude /d/b.conf\n"),
+            ("d/a.conf", "include /d/b.conf\n"),
+            ("d/b.conf", "port 7\n"),
+        ];
+        let (config, notes) = read(files, &[]);
+        assert_eq!((config.refused.clone(), config.partial, notes), (None, false, 0));
+        assert_eq!(config.get("port").as_deref(), Some("7"));
+    }
+
+    #[test]
+    fn what_only_redis_can_read_is_noted() {
+        let (folder, root) =
+            tree(&[("d/z.conf", "port 7\n"), ("redis.conf", "include /d/*.conf\nhz 9\n")]);
+        fs::create_dir(folder.path().join("d/folder.conf")).unwrap();
+        let read = || {
+            let mut notes = Notes::default();
+            let config = Config::read(&root, Some(Path::new("/redis.conf")), &[], true, &mut notes);
+            assert_eq!((config.refused.clone(), notes.finish().len()), (None, 1));
+            assert_eq!(config.get("hz").as_deref(), Some("9"));
+            config
+        };
+        let config = read();
+        assert_eq!((config.get("port").as_deref(), config.partial), (Some("7"), false));
+        fs::remove_dir(folder.path().join("d/folder.conf")).unwrap();
+        let large = fs::File::create(folder.path().join("d/z.conf")).unwrap();
+        large.set_len(100 << 20).unwrap();
+        assert!(read().partial);
     }
 
     #[test]
     fn defaults_are_those_of_redis() {
-        let (config, _) = read(&[("redis.conf", b"")], &[]);
+        let (config, _) = read(&[("redis.conf", "")], &[]);
         assert_eq!(config.get("save").as_deref(), Some("3600 1 300 100 60 10000"));
         assert_eq!(
             config.get("client-output-buffer-limit").as_deref(),

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use super::in_force;
 use super::instance::Instance;
 use crate::Context;
 use crate::budget::{Budget, Demand};
@@ -21,10 +22,13 @@ const SLACK_S: u64 = 2;
 /// What `instance` takes.
 pub fn demand(instance: &Instance) -> Demand {
     let observed = instance.process.as_ref().map(Process::held_bytes);
-    let limit = instance.config.maxmemory().value;
+    let limit = instance.limit_bytes();
     let reserved = limit.saturating_add(BASE_BYTES).max(observed.unwrap_or(0));
     let forks = instance.forks();
     let (worst_bytes, how) = match (limit, forks) {
+        (0, _) if instance.answer.is_none() && !instance.is_known() => {
+            (None, "its configuration is not known".to_owned())
+        }
         (0, _) if instance.config.refused.is_some() => {
             (None, "its configuration is refused".to_owned())
         }
@@ -74,21 +78,28 @@ pub fn judge(instance: &Instance, overcommit: Option<u64>, context: &Context<'_>
     if let Some(finding) = refused(instance) {
         return vec![finding];
     }
-    let mut findings = Vec::new();
-    if instance.config.maxmemory().value == 0 {
-        // A file that is not known may well have a limit.
-        findings.extend(instance.file.as_ref().and_then(|_| unbounded(instance, context)));
-    } else {
+    // What is not known may well have a limit, and never save.
+    if instance.answer.is_none() && !instance.is_known() {
+        return changed(instance).into_iter().collect();
+    }
+    let mut findings = in_force::judge(instance);
+    if findings.is_empty() {
+        findings.extend(changed(instance));
+    }
+    if instance.limit_bytes() > 0 {
         findings.extend(too_large(instance, context).or_else(|| copy(instance, context)));
         findings.extend(policy(instance));
+    } else if instance.config.maxmemory().value == 0 {
+        findings.extend(unbounded(instance, context));
     }
-    findings.extend(fork(instance, overcommit, context));
-    findings.extend(buffers(instance));
-    findings.extend(changed(instance));
+    if instance.is_known() {
+        findings.extend(fork(instance, overcommit, context));
+        findings.extend(buffers(instance));
+    }
     findings
 }
 
-fn finding(
+pub(super) fn finding(
     instance: &Instance,
     (kind, severity): (&'static str, Severity),
     summary: String,
@@ -128,8 +139,11 @@ fn unbounded(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
     );
     if memory > 0 {
         // Room for as much again as there is, and no more than a share of a host that has other work.
-        let limit = held.saturating_mul(2).max(memory / 16).next_multiple_of(64 * MIB);
-        finding.change = Some(change(instance, limit.min(fitting_maxmemory(instance, budget))));
+        let limit = held.saturating_mul(2).max(memory / 16).div_ceil(64 * MIB);
+        let fitting = fitting_maxmemory(instance, budget);
+        // Less than it holds would at once refuse, or drop, what is there.
+        let limit = limit.saturating_mul(64 * MIB).min(fitting).max(held);
+        finding.change = change(instance, limit);
     }
     finding.figures = [("held_bytes", held)].into();
     Some(finding)
@@ -137,7 +151,7 @@ fn unbounded(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
 
 fn too_large(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
     let budget = context.budget;
-    let limit = instance.config.maxmemory().value;
+    let limit = instance.limit_bytes();
     let needs = limit.saturating_add(BASE_BYTES);
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
     let room = budget.room_for_bytes(Subject::Redis);
@@ -158,23 +172,28 @@ fn too_large(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
         "It fills its maxmemory before it drops a key; then the kernel swaps, and kills the largest process.",
     );
     finding.excess_bytes = needs - room;
-    finding.change = Some(change(instance, fitting_maxmemory(instance, budget)));
-    finding.figures = [
-        ("maxmemory_bytes", limit),
-        ("room_bytes", room),
-        ("fitting_maxmemory_bytes", fitting_maxmemory(instance, budget)),
-    ]
-    .into();
+    let fitting = fitting_maxmemory(instance, budget);
+    let held = instance.process.as_ref().map_or(0, Process::held_bytes);
+    if held > fitting {
+        let held = human(held);
+        finding
+            .why
+            .push_str(&format!(" It holds {held} now: what is beyond a limit has to go first."));
+    }
+    finding.change = change(instance, fitting);
+    finding.figures =
+        [("maxmemory_bytes", limit), ("room_bytes", room), ("fitting_maxmemory_bytes", fitting)]
+            .into();
     Some(finding)
 }
 
 /// Every page that is written during a snapshot exists twice.
 fn copy(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
     let budget = context.budget;
-    let limit = instance.config.maxmemory().value;
+    let limit = instance.limit_bytes();
     let worst = limit.saturating_mul(2).saturating_add(BASE_BYTES);
     let memory = budget.total_bytes.saturating_sub(budget.system_bytes);
-    if budget.total_bytes == 0 || !instance.forks() || worst <= memory {
+    if budget.total_bytes == 0 || !instance.is_known() || !instance.forks() || worst <= memory {
         return None;
     }
     let mut finding = finding(
@@ -191,7 +210,7 @@ fn copy(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
     );
     finding.excess_bytes = worst - memory;
     finding.others = snapshots(instance);
-    finding.change = Some(change(instance, fitting_maxmemory(instance, budget)));
+    finding.change = change(instance, fitting_maxmemory(instance, budget));
     finding.figures =
         [("maxmemory_bytes", limit), ("worst_bytes", worst), ("memory_bytes", memory)].into();
     Some(finding)
@@ -199,7 +218,8 @@ fn copy(instance: &Instance, context: &Context<'_>) -> Option<Finding> {
 
 fn policy(instance: &Instance) -> Option<Finding> {
     let set = instance.config.values.get("maxmemory-policy");
-    let policy = set.map_or("noeviction", |set| set.value.as_str());
+    let configured = set.map_or("noeviction", |set| set.value.as_str());
+    let policy = instance.answer.as_ref().map_or(configured, |answer| answer.policy.as_str());
     let (what, why) = if policy == "noeviction" {
         (
             "refuses to write when its maxmemory is full",
@@ -228,7 +248,7 @@ fn policy(instance: &Instance) -> Option<Finding> {
 fn fork(instance: &Instance, overcommit: Option<u64>, context: &Context<'_>) -> Option<Finding> {
     let mode = overcommit.filter(|mode| *mode != 1)?;
     let held = instance.process.as_ref().map_or(0, Process::held_bytes);
-    let data = held.max(instance.config.maxmemory().value);
+    let data = held.max(instance.limit_bytes());
     let total = context.budget.total_bytes;
     // A small one is copied whatever the mode.
     if !instance.forks() || total == 0 || data < total / 4 {
@@ -284,16 +304,16 @@ fn buffers(instance: &Instance) -> Vec<Finding> {
         .collect()
 }
 
+/// Files that were written after the start.
+pub(super) fn changed_files(instance: &Instance) -> Vec<Origin> {
+    let started = instance.process.as_ref().map_or(0, |process| process.started_unix_s);
+    let later = |(_, written): &&(_, u64)| *written > started.saturating_add(SLACK_S);
+    let files = instance.config.files.iter().filter(|_| started > 0).filter(later);
+    files.map(|(file, _)| Origin::whole(file.clone())).collect()
+}
+
 fn changed(instance: &Instance) -> Option<Finding> {
-    let started = instance.process.as_ref()?.started_unix_s;
-    let later = |(_, written): &&(_, u64)| started > 0 && *written > started + SLACK_S;
-    let files: Vec<Origin> = instance
-        .config
-        .files
-        .iter()
-        .filter(later)
-        .map(|(file, _)| Origin::whole(file.clone()))
-        .collect();
+    let files = changed_files(instance);
     let first = files.first()?;
     let mut finding = finding(
         instance,
@@ -312,13 +332,64 @@ fn snapshots(instance: &Instance) -> Vec<Origin> {
     save.into_iter().chain(append).collect()
 }
 
-/// The line with which `instance` has `bytes` as its maxmemory.
-fn change(instance: &Instance, bytes: u64) -> Change {
-    let line = format!("maxmemory {}mb", bytes / MIB);
+/// The line with which `instance` has `bytes`, as whole MiB, as its maxmemory. None where its file is not known, or
+/// its arguments count more.
+pub(super) fn change(instance: &Instance, bytes: u64) -> Option<Change> {
+    let line = format!("maxmemory {}mb", bytes.div_ceil(MIB));
     let config = &instance.config;
-    if let (Some(at), Some(from)) = (config.maxmemory().at, config.lines.get("maxmemory")) {
-        return Change::replace(at, from, line);
+    if let Some(set) = config.values.get("maxmemory") {
+        return Some(Change::replace(set.at.clone()?, config.lines.get("maxmemory")?, line));
     }
-    let file = instance.file.clone().unwrap_or_else(|| "/etc/redis/redis.conf".into());
-    Change::add(file, None, line)
+    let file = instance.file.clone().filter(|_| instance.is_known())?;
+    Some(Change::add(file, None, line))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::test::{one, tree};
+    use crate::{Observed, Report, audit};
+
+    /// On a host of a GiB, with a redis of this file that holds `kib`.
+    fn report(text: &str, kib: u64) -> Report {
+        let status = format!("VmRSS: {kib} kB\nRssAnon: {kib} kB\nVmSwap: {kib} kB\n");
+        let (_folder, root) = tree(&[
+            ("etc/redis/redis.conf", text),
+            ("proc/meminfo", "MemTotal: 1048576 kB\n"),
+            ("proc/stat", "btime 18446744073709551615\n"),
+            ("proc/7/stat", "7 (redis-server) S 1 7 7 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 500 0 0\n"),
+            ("proc/7/cmdline", "redis-server *:6379\0"),
+            ("proc/7/status", &status),
+        ]);
+        audit(&root, &Observed::default())
+    }
+
+    #[test]
+    fn no_limit_is_proposed_that_is_full_at_once() {
+        let report = report("", 400_000);
+        let found = one(&report.findings, "redis_unbounded");
+        assert_eq!(found.change.as_ref().unwrap().to, "maxmemory 782mb");
+        let report = self::report("maxmemory 4gb\n", 400_000);
+        let found = one(&report.findings, "redis_maxmemory_too_large");
+        assert!(found.why.contains("It holds 781 MiB now"), "{}", found.why);
+    }
+
+    #[test]
+    fn of_a_file_that_only_redis_can_read_nothing_is_said() {
+        let report = report(&"#\n".repeat(3 << 20), 100);
+        let own = report.findings.iter().find(|found| found.subject == Subject::Redis);
+        assert_eq!(own, None);
+        let notes: String = report.notes.iter().map(|note| format!("{}\n", note.text)).collect();
+        assert!(notes.contains("/etc/redis/redis.conf is larger than 4 MiB"), "{notes}");
+        let demand = report.budget.demands.iter().find(|one| one.subject == Subject::Redis);
+        assert_eq!(demand.unwrap().how, "its configuration is not known");
+    }
+
+    #[test]
+    fn numbers_of_a_hostile_proc_are_no_overflow() {
+        for text in ["", "maxmemory 18446744073709551615\n", "maxmemory 1mb\n"] {
+            let report = report(text, u64::MAX);
+            assert!(report.findings.iter().any(|found| found.subject == Subject::Redis));
+        }
+    }
 }
