@@ -77,7 +77,8 @@ fn a_memory_limit_that_comes_too_late_is_told_once() {
     for step in 1..=24_u32 {
         let grown = f64::from(step) * 4.0;
         let others = f64::from(step.saturating_sub(21)) * 20.0;
-        script.wait(0.4).size(4, 10.0 + grown).size(3, 10.0 + others);
+        script.wait(0.4).size(4, 10.0 + grown);
+        script.size(3, 10.0 + others);
         script.cgroup("/web", 100.0 + grown + others, 256.0, Some(0.0));
         for (tgid, grown) in [(4, grown), (3, others)] {
             script.look(tgid, |look| {
