@@ -332,8 +332,11 @@ fn earlyoom(context: &Context<'_>, killer: &EarlyOom) -> Finding {
     if severity == Severity::Warning
         && let (Some(at), Some(from)) = (&killer.at, &killer.line)
     {
+        // What it did not take would be refused again.
+        let kept = if killer.refused { "-r 3600".to_owned() } else { killer.others.join(" ") };
         let to = format!(
-            "EARLYOOM_ARGS=\"-r 3600 --prefer '^php-fpm' --avoid '^({})$'\"",
+            "EARLYOOM_ARGS=\"{kept}{}--prefer '^php-fpm' --avoid '^({})$'\"",
+            if kept.is_empty() { "" } else { " " },
             DATABASES.join("|")
         );
         finding.change = Some(Change::replace(at.clone(), from.clone(), to));

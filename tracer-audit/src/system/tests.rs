@@ -181,6 +181,10 @@ fn a_killer_that_prefers_the_database_is_a_warning() {
         assert_eq!(finding.severity, expected, "{arguments}");
         assert!(finding.summary.contains("below 5 % of memory"), "{}", finding.summary);
         assert_eq!(finding.at.as_ref().unwrap().line, Some(2));
+        if expected == Severity::Warning {
+            let mended = "EARLYOOM_ARGS=\"-m 5 --prefer '^php-fpm' --avoid";
+            assert!(to(finding).contains(mended), "{}", to(finding));
+        }
     }
     assert_eq!(of_files("-- etc/default/earlyoom\nEARLYOOM_ARGS=\"--prefer mariadbd\"\n"), []);
 }

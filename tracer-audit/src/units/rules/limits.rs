@@ -37,9 +37,9 @@ fn fence_bytes(context: &Context<'_>, unit: &Unit) -> Option<u64> {
 }
 
 pub fn unbounded(context: &Context<'_>, unit: &Unit) -> Option<Finding> {
-    let bounded = unit.memory_max_bytes.is_some()
-        || unit.memory_high_bytes.is_some()
-        || unit.slice_max.is_some();
+    // cgroup v1 has no MemoryHigh.
+    let slowed = unit.memory_high_bytes.is_some() && !context.facts.units.cgroup_v1;
+    let bounded = unit.memory_max_bytes.is_some() || slowed || unit.slice_max.is_some();
     let worst = worst_bytes(demands(context, unit.service));
     // Apache's own workers are small; those that run PHP are a demand.
     let total = context.budget.total_bytes;

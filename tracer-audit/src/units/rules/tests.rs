@@ -52,6 +52,7 @@ fn judged(text: &str, demands: Vec<Demand>, processes: Vec<Process>) -> Vec<Find
     judge(&Context { facts: &facts, budget: &budget, observed: &observed })
 }
 
+const V1: &str = "-- sys/fs/cgroup/memory/memory.limit_in_bytes\n9223372036854771712\n";
 const PHP: &str = "-- usr/lib/systemd/system/php8.3-fpm.service\n[Service]\nExecStart=/bin/true\n";
 const MARIADB: &str =
     "-- usr/lib/systemd/system/mariadb.service\n[Service]\nRestart=on-abnormal\nRestartSec=5s\n";
@@ -221,8 +222,7 @@ fn another_server_s_need_is_not_this_one_s() {
 fn on_abort_starts_again_what_systemd_did_not_hear_of() {
     let unit = "-- usr/lib/systemd/system/mariadb.service\n[Service]\nRestart=on-abort\n";
     one(&judged(unit, Vec::new(), Vec::new()), "unit_not_restarted");
-    let v1 = "-- sys/fs/cgroup/memory/memory.limit_in_bytes\n9223372036854771712\n";
-    let found = judged(&format!("{unit}{v1}"), Vec::new(), Vec::new());
+    let found = judged(&format!("{unit}{V1}"), Vec::new(), Vec::new());
     assert!(!found.iter().any(|one| one.kind == "unit_not_restarted"), "{found:#?}");
 }
 
@@ -233,4 +233,14 @@ fn php_that_is_spared_more_than_any_database_can_be_is_changed() {
     let found = judged(&format!("{PHP}{MARIADB}{own}"), Vec::new(), Vec::new());
     let order = to(one(&found, "unit_dies_before_php"));
     assert_eq!(order, "/etc/systemd/system/php8.3-fpm.service.d/a.conf:2 OOMScoreAdjust=150");
+}
+
+#[test]
+fn what_cgroup_v1_does_not_have_bounds_nothing() {
+    let unit = format!("{PHP}MemoryHigh=1G\n");
+    let unbounded = |text: &str| {
+        let found = judged(text, Vec::new(), Vec::new());
+        found.iter().any(|one| one.kind == "unit_unbounded")
+    };
+    assert!(!unbounded(&unit) && unbounded(&format!("{unit}{V1}")));
 }
