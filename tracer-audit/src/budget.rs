@@ -44,6 +44,11 @@ pub fn system_bytes(total_bytes: u64) -> u64 {
     (total_bytes / 10).clamp((128 << 20).min(total_bytes / 2), 2 << 30)
 }
 
+/// The worst case of all `demands`, bytes; None where one of them is unbounded.
+pub fn worst_bytes<'a>(mut demands: impl Iterator<Item = &'a Demand>) -> Option<u64> {
+    demands.try_fold(0_u64, |sum, demand| Some(sum.saturating_add(demand.worst_bytes?)))
+}
+
 impl Budget {
     /// A budget over `demands`.
     pub fn new(total_bytes: u64, demands: Vec<Demand>) -> Self {
@@ -59,8 +64,7 @@ impl Budget {
 
     /// The worst case of all demands of `subject`, bytes; None where one of them is unbounded.
     pub fn worst_bytes(&self, subject: Subject) -> Option<u64> {
-        let mut own = self.demands.iter().filter(|demand| demand.subject == subject);
-        own.try_fold(0_u64, |sum, demand| Some(sum.saturating_add(demand.worst_bytes?)))
+        worst_bytes(self.demands.iter().filter(|demand| demand.subject == subject))
     }
 }
 

@@ -52,12 +52,7 @@ impl Machine {
     }
 
     fn parse(text: &str) -> Self {
-        let bytes = |name: &str| {
-            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-            let kib: Option<u64> =
-                line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-            kib.unwrap_or(0).saturating_mul(1024)
-        };
+        let bytes = |name: &str| meminfo_bytes(text, name);
         Self {
             total_bytes: bytes("MemTotal"),
             available_bytes: bytes("MemAvailable"),
@@ -68,6 +63,13 @@ impl Machine {
                 .find_map(|(number, line)| line.starts_with("SwapFree:").then_some(number)),
         }
     }
+}
+
+/// A line of proc/meminfo, bytes; zero where there is none.
+pub(crate) fn meminfo_bytes(text: &str, name: &str) -> u64 {
+    let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    kib.unwrap_or(0).saturating_mul(1024)
 }
 
 /// The memory cgroup of the first process. On a host that has no limit, nor has the root of the hierarchy;

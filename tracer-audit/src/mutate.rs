@@ -5,11 +5,13 @@ use std::time::{Duration, Instant};
 use fastrand::Rng;
 
 /// Calls `round` with its number for a second and a half, or for RAMPAGE_FUZZ_SECONDS. None may take long.
+/// RAMPAGE_SEED repeats what another run has shown.
 pub fn fuzz(mut round: impl FnMut(&mut Rng, u64)) {
     let seconds = std::env::var("RAMPAGE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
     let time = seconds.map_or(Duration::from_millis(1500), Duration::from_secs);
-    let seed = fastrand::u64(..);
-    println!("seed {seed}");
+    let seed = std::env::var("RAMPAGE_SEED").ok().and_then(|text| text.parse().ok());
+    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
+    println!("RAMPAGE_SEED={seed}");
     let mut rng = Rng::with_seed(seed);
     let (started, mut rounds) = (Instant::now(), 0);
     while started.elapsed() < time {

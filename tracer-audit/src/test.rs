@@ -16,6 +16,11 @@ pub fn tree(files: &[(&str, &str)]) -> (tempfile::TempDir, Root) {
     (folder, root)
 }
 
+/// Files in one text: `-- PATH` begins one.
+pub fn files(text: &str) -> Vec<(&str, &str)> {
+    text.split("-- ").skip(1).map(|part| part.split_once('\n').unwrap()).collect()
+}
+
 /// The only finding of a kind.
 pub fn one<'a>(found: &'a [Finding], kind: &str) -> &'a Finding {
     let mut own = found.iter().filter(|finding| finding.kind == kind);

@@ -8,10 +8,9 @@
     reason = "a helper of a test fails as the test does"
 )]
 
+mod manager;
 mod tree;
 
-use std::collections::BTreeMap;
-use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
@@ -21,83 +20,8 @@ use audit::units::search::{Names, instance_of, is_template};
 use audit::units::settings::{ManagedOom, OomPolicy, Restart};
 use audit::units::values::{self, Limit};
 use audit::{Machine, Notes, Root};
+use manager::{dump, get, unpack};
 use tree::Tree;
-
-/// In namespaces of its own: the files of `$1` where systemd looks for them; no generator adds to them, and
-/// what it has to say does not go to the console. The manager refuses to be tested by root, so the last step becomes somebody else.
-const SCRIPT: &str = r#"
-set -e
-mount --bind "$1/etc/systemd" /etc/systemd
-mount --bind "$1/run" /run
-mount --bind "$1/usr/local/lib" /usr/local/lib
-mount --bind "$1/usr/lib/systemd/system" /usr/lib/systemd/system
-mount -t tmpfs none /usr/lib/systemd/system-generators
-if [ -e /dev/console ]; then mount --bind /dev/null /dev/console; fi
-exec unshare --user --map-user=1000 env HOME=/nonexistent SYSTEMD_LOG_TARGET=console SYSTEMD_LOG_LEVEL=warning \
-    SYSTEMD_LOG_COLOR=0 SYSTEMD_LOG_LOCATION=0 /lib/systemd/systemd --test --system --unit=all.target
-"#;
-
-/// One unit of the manager's dump, and the places of lines that it warned about.
-type Dump = BTreeMap<String, Vec<(String, String)>>;
-
-/// A file of the corpus: `-- PATH` begins a file, `-- PATH -> TARGET` is a link.
-fn unpack(text: &str) -> Tree {
-    let tree = Tree::new();
-    for part in text.split("\n-- ").skip(1) {
-        let (head, body) = part.split_once('\n').unwrap_or((part, ""));
-        match head.split_once(" -> ") {
-            Some((path, target)) => tree.link(path, target),
-            None if body.is_empty() => tree.put(head, b""),
-            None => tree.put(head, format!("{body}\n").as_bytes()),
-        }
-    }
-    tree
-}
-
-/// Loads `units` with the real manager: its dump, and the lines that it passed over.
-fn dump(tree: &Tree, units: &[String]) -> (Dump, Vec<(String, u32)>) {
-    let wants = units.join(" ");
-    tree.put("usr/lib/systemd/system/all.target", format!("[Unit]\nWants={wants}\n").as_bytes());
-    // Under test it reads the other manager's configuration, in the same way.
-    for folder in ["etc", "run", "usr/local/lib"] {
-        for (theirs, ours) in [("user.conf", "system.conf"), ("user.conf.d", "system.conf.d")] {
-            let folder = tree.folder.path().join(folder).join("systemd");
-            if folder.join(ours).exists() {
-                symlink(ours, folder.join(theirs)).unwrap();
-            }
-        }
-    }
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
-        .arg(tree.folder.path())
-        .output()
-        .expect("unshare of Debian's util-linux");
-    let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    assert!(text.contains("-> Unit all.target"), "systemd of Debian's package systemd: {errors}");
-    let mut dump = Dump::new();
-    let mut unit = String::new();
-    for line in text.lines() {
-        if let Some(name) = line.strip_prefix("\t-> Unit ") {
-            unit = name.trim_end_matches(':').to_owned();
-        } else if let Some((key, value)) = line.trim().split_once(": ") {
-            dump.entry(unit.clone()).or_default().push((key.to_owned(), value.trim().to_owned()));
-        }
-    }
-    let passed_over = errors.lines().filter_map(|line| {
-        let (file, rest) = line.split_once(':')?;
-        let (number, _) = rest.split_once(':')?;
-        Some((
-            file.replacen("/lib/", "/usr/lib/", usize::from(file.starts_with("/lib/"))),
-            number.parse().ok()?,
-        ))
-    });
-    (dump, passed_over.collect())
-}
-
-fn get<'a>(fields: &'a [(String, String)], key: &str) -> &'a str {
-    fields.iter().find(|(name, _)| name == key).map_or("", |(_, value)| value)
-}
 
 fn word<T: serde::Serialize + std::fmt::Debug>(value: T) -> String {
     // OnAbnormal is on-abnormal.
@@ -193,6 +117,15 @@ fn texts(root: &Root, loaded: &Loaded) -> String {
     paths.map(|path| format!("-- {}\n{}", path.display(), text(path))).collect()
 }
 
+/// Where lines are that the audit says systemd passes over.
+fn faults_of(loaded: &Loaded) -> impl Iterator<Item = (String, u32)> {
+    loaded.settings.faults.iter().map(|fault| {
+        let file = fault.at.file.display().to_string();
+        let file = file.replacen("/lib/", "/usr/lib/", usize::from(file.starts_with("/lib/")));
+        (file, fault.at.line.unwrap_or(0))
+    })
+}
+
 /// Compares all units of `tree`; how many there were.
 fn compare(tree: &Tree, what: &str) -> usize {
     let root = tree.root();
@@ -241,11 +174,7 @@ fn compare(tree: &Tree, what: &str) -> usize {
                 texts(&root, &loaded)
             );
         }
-        faults.extend(loaded.settings.faults.iter().map(|fault| {
-            let file = fault.at.file.display().to_string();
-            let file = file.replacen("/lib/", "/usr/lib/", usize::from(file.starts_with("/lib/")));
-            (file, fault.at.line.unwrap_or(0))
-        }));
+        faults.extend(faults_of(&loaded));
     }
     faults.sort();
     faults.dedup();
@@ -321,6 +250,99 @@ fn each_span_is_taken_or_refused_as_by_systemd() {
             printed.lines().find_map(|line| line.trim().strip_prefix("μs: ")?.parse::<u64>().ok());
         assert_eq!(values::span_us(text), theirs, "{text:?}: {printed}");
     }
+}
+
+/// A unit's limit of starts is in no dump. What is: which lines systemd passes over, and what it makes of the
+/// limit of log lines, which it reads with the same parser.
+#[test]
+fn each_start_limit_is_taken_or_refused_as_by_systemd() {
+    const BURSTS: [&str; 22] = [
+        "0",
+        "5",
+        "+5",
+        "-5",
+        "",
+        "0x10",
+        "0X1f",
+        "010",
+        "08",
+        "0b11",
+        "0o17",
+        "4294967295",
+        "4294967296",
+        "5 5",
+        "1e3",
+        "abc",
+        "5s",
+        "infinity",
+        "--5",
+        "0x",
+        "-0",
+        "+0",
+    ];
+    let output = Command::new("/lib/systemd/systemd").arg("--dump-configuration-items").output();
+    let output = output.expect("systemd of Debian's package systemd");
+    let items = String::from_utf8(output.stdout).unwrap();
+    let section = |name: &str| items.split('[').find(|part| part.starts_with(name)).unwrap();
+    let kind = |part: &str, key: &str| {
+        let line = part.lines().find_map(|line| line.trim().strip_prefix(key)?.strip_prefix('='));
+        line.map(str::to_owned)
+    };
+    let (of_unit, of_service) = (section("Unit]"), section("Service]"));
+    let log = kind(of_service, "LogRateLimitBurst");
+    assert_eq!(
+        (&log, &log),
+        (&kind(of_unit, "StartLimitBurst"), &kind(of_service, "StartLimitBurst"))
+    );
+
+    let tree = Tree::new();
+    tree.put("usr/lib/systemd/system/plain.service", b"[Service]\nExecStart=/bin/true\n");
+    let intervals: Vec<&str> = include_str!("corpus/units/spans.txt").lines().collect();
+    let mut texts = Vec::new();
+    for (key, values) in [
+        ("StartLimitBurst", &BURSTS[..]),
+        ("StartLimitInterval", &intervals),
+        ("StartLimitIntervalSec", &intervals),
+        ("LogRateLimitBurst", &BURSTS),
+    ] {
+        for value in values {
+            texts.push((key, *value, "Unit"));
+            texts.push((key, *value, "Service"));
+        }
+    }
+    let name = |index: usize| format!("limit{index}.service");
+    for (index, (key, value, section)) in texts.iter().enumerate() {
+        let text = format!("[{section}]\n{key}=7\n{key}={value}\n[Service]\nExecStart=/bin/true\n");
+        tree.put(&format!("usr/lib/systemd/system/{}", name(index)), text.as_bytes());
+    }
+    let units: Vec<String> = (0..texts.len()).map(name).collect();
+    let (dump, mut passed_over) = dump(&tree, &units);
+    let root = tree.root();
+    let mut notes = Notes::default();
+    let names = Names::read(&root, &mut notes);
+    let defaults = load::defaults(&root, &mut notes);
+    let mut faults = Vec::new();
+    for (unit, (key, value, section)) in units.iter().zip(&texts) {
+        if *key == "LogRateLimitBurst" {
+            // Ours has no such key: theirs alone says what becomes of the value.
+            passed_over.retain(|(file, _)| !file.ends_with(&format!("/{unit}")));
+            let theirs = get(&dump[unit], key).to_owned();
+            let ours = values::unsigned(value).unwrap_or(7);
+            let ours = if ours == 0 { String::new() } else { ours.to_string() };
+            assert!(*section == "Unit" || ours == theirs, "{value:?}: {ours:?}, {theirs:?}");
+            continue;
+        }
+        let loaded = load::unit(&root, &names, &defaults, unit, &mut notes).unwrap();
+        faults.extend(faults_of(&loaded));
+        if *key == "StartLimitBurst" {
+            let burst = loaded.settings.start_limit_burst.value;
+            assert_eq!(burst, values::unsigned(value).unwrap_or(7), "{value:?}");
+        }
+    }
+    faults.sort();
+    passed_over.sort();
+    assert_eq!(faults, passed_over);
+    assert!(faults.len() > 40, "{}", faults.len());
 }
 
 #[test]
@@ -414,7 +436,7 @@ fn lines(random: &mut fastrand::Rng) -> String {
     let mut text = String::new();
     for _ in 0..random.u8(..6) {
         let size = *random.choice(&sizes).unwrap();
-        let line = match random.u8(..12) {
+        let line = match random.u8(..13) {
             0 => format!("MemoryMax={size}"),
             1 => format!("MemoryHigh = {size}"),
             2 => format!("MemoryLimit={size}"),
@@ -445,6 +467,13 @@ fn lines(random: &mut fastrand::Rng) -> String {
                 random.choice(["kill", "auto", "x"]).unwrap()
             ),
             10 => format!(
+                "{}={}",
+                random
+                    .choice(["StartLimitBurst", "StartLimitInterval", "StartLimitIntervalSec"])
+                    .unwrap(),
+                random.choice(["0", "5", "1min", "x", ""]).unwrap()
+            ),
+            11 => format!(
                 "{}[{}]",
                 random.choice(["# ", "", "; "]).unwrap(),
                 random.choice(["Service", "Unit", "Else"]).unwrap()

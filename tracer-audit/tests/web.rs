@@ -164,6 +164,20 @@ fn made_apache_configurations_are_read_as_apache_does() {
     assert!(taken >= 8, "seed {seed}: {taken} taken");
 }
 
+#[test]
+fn includes_go_as_deep_as_apaches() {
+    let base =
+        corpus("apache").into_iter().find(|(name, _)| name.ends_with("/default.case")).unwrap().1;
+    for (depth, expected) in [(21, true), (128, true), (129, false)] {
+        let mut case = base.clone();
+        for number in 1..=depth {
+            case += &format!("Include part{number}\n=== part{number}\n");
+        }
+        case += "MaxRequestWorkers 50\n";
+        assert_eq!(compare_apache(&format!("{depth} deep"), &case), expected);
+    }
+}
+
 fn compare_nginx(name: &str, case: &str) -> bool {
     let folder = tempfile::tempdir().unwrap();
     unpack(case, folder.path());
@@ -192,6 +206,29 @@ fn nginx_configurations_are_read_as_nginx_does() {
     let cases = corpus("nginx");
     let taken = cases.iter().filter(|(name, case)| compare_nginx(name, case)).count();
     assert!(cases.len() >= 40 && taken >= 20, "{taken} of {}", cases.len());
+}
+
+#[test]
+fn words_are_as_long_as_in_nginx() {
+    let mut taken = 0;
+    for length in 4090..4100 {
+        let long = "x".repeat(length);
+        for line in [
+            format!("env {long};"),
+            format!("env \n{long} ;"),
+            format!("env \"{long}\";"),
+            format!("env '{long}'\n;"),
+            format!("#{long}"),
+            format!("#{long}\n\n"),
+            format!("env{}a;", " ".repeat(length)),
+        ] {
+            let case = format!(
+                "=== nginx.conf\npid @DIR@/pid;\nerror_log @DIR@/error.log;\n{line}\nevents {{}}\n"
+            );
+            taken += u32::from(compare_nginx(&format!("{length}: {}", &line[..9]), &case));
+        }
+    }
+    assert!(taken > 20, "{taken}");
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use super::cgroups::{self, Limit};
 use crate::Context;
 use crate::origin::Origin;
-use crate::processes::Process;
+use crate::php;
+use crate::processes::{self, Process};
 use crate::report::{Finding, Severity, Subject};
 use crate::root::Root;
 use crate::size::human;
@@ -13,50 +14,50 @@ use crate::size::human;
 pub struct Master {
     /// The master.
     pub tgid: u32,
-    /// Its pools, as its workers are called.
-    pub pools: Vec<String>,
     /// The tightest limit on the way from the root of the hierarchy to its cgroup.
     pub limit: Limit,
 }
 
-/// All masters with a limit.
+/// All masters with a limit. One that has another file system than this has other pools, too.
 pub fn read(root: &Root, processes: &[Process]) -> Vec<Master> {
     let is_master = |process: &&Process| {
         process.args.first().is_some_and(|title| title.starts_with("php-fpm: master"))
     };
+    let is_here = |process: &&Process| {
+        !php::in_container(&process.cgroup) && !processes::is_contained(root, process.tgid)
+    };
     let read = |master: &Process| {
         let limit = cgroups::tightest(root, &master.cgroup)?;
-        let workers = processes.iter().filter(|process| process.ppid == master.tgid);
-        let pool = |process: &Process| {
-            Some(process.args.first()?.strip_prefix("php-fpm: pool ")?.trim_end().to_owned())
-        };
-        let mut pools: Vec<String> = workers.filter_map(pool).collect();
-        pools.sort();
-        pools.dedup();
-        Some(Master { tgid: master.tgid, pools, limit })
+        Some(Master { tgid: master.tgid, limit })
     };
-    processes.iter().filter(is_master).filter_map(read).collect()
+    processes.iter().filter(is_master).filter(is_here).filter_map(read).collect()
 }
 
 /// Judges each of them.
 pub fn judge(context: &Context<'_>) -> Vec<Finding> {
     let masters = &context.facts.system.masters;
-    masters.iter().filter_map(|master| too_tight(context, master, masters.len() == 1)).collect()
+    masters.iter().filter_map(|master| too_tight(context, master)).collect()
 }
 
-fn too_tight(context: &Context<'_>, master: &Master, only: bool) -> Option<Finding> {
+/// The worst case of its pools, bytes; None where one of them is unbounded, which is told of the pool.
+fn worst_bytes(context: &Context<'_>, master: &Master) -> Option<u64> {
+    let facts = &context.facts.php;
+    let own = facts.pools().filter(|(site, _)| site.has_master(master.tgid));
+    let workers = |(site, pool): (&php::Site, &php::Pool)| {
+        let worker = php::worker_worst_bytes(site, pool, context.observed)?;
+        Some(worker.saturating_mul(pool.workers.into()))
+    };
+    own.map(workers).try_fold(0_u64, |sum, pool| Some(sum.saturating_add(pool?)))
+}
+
+fn too_tight(context: &Context<'_>, master: &Master) -> Option<Finding> {
     let total = context.facts.machine.total_bytes;
     let limit = &master.limit;
     // Where the limit is the memory, the pool is judged against it as against any host's.
     if total > 0 && limit.bytes >= total {
         return None;
     }
-    let own = context.budget.demands.iter().filter(|demand| {
-        let named =
-            |pool: &String| demand.name == *pool || demand.name.ends_with(&format!("/{pool}"));
-        demand.subject == Subject::Php && (only || master.pools.iter().any(named))
-    });
-    let worst = own.filter_map(|demand| demand.worst_bytes).reduce(u64::saturating_add)?;
+    let worst = worst_bytes(context, master)?;
     let excess = worst.checked_sub(limit.bytes).filter(|&excess| excess > 0)?;
     // The limit of a unit is a fence that somebody put there, so that nobody else is hit.
     let fence = limit.cgroup.ends_with(".service");

@@ -4,9 +4,13 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Context;
+use crate::bound::Bound;
 use crate::origin::{Notes, Origin};
 use crate::report::{Finding, Severity, Subject};
 use crate::root::Root;
+
+/// Most tables that are read.
+const MAX_FILES: usize = 1000;
 
 /// A job that, by its name, watches the memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -29,6 +33,7 @@ pub fn read(root: &Root, notes: &mut Notes) -> Vec<Watch> {
             Err(error) => notes.unread(&error),
         }
     }
+    let mut bound = Bound::new(MAX_FILES);
     for (path, has_user) in files {
         // cron passes over names with a dot, such as .placeholder and x.dpkg-old.
         let plain = |name: &str| {
@@ -39,6 +44,9 @@ pub fn read(root: &Root, notes: &mut Notes) -> Vec<Watch> {
         }
         match root.text(&path) {
             Ok(text) => {
+                if !bound.takes(text.len(), &Origin::whole(path.as_path()), notes) {
+                    break;
+                }
                 let file: Arc<Path> = path.into();
                 let lines = text.lines().zip(1..);
                 found.extend(lines.filter_map(|(line, number)| {

@@ -45,6 +45,8 @@ pub struct EarlyOom {
     pub dry_run: bool,
     /// It does not start with these options.
     pub refused: bool,
+    /// The other options, in words, but for those that need quotes.
+    pub others: Vec<String>,
 }
 
 impl EarlyOom {
@@ -128,6 +130,7 @@ impl EarlyOom {
             for (at, letter) in cluster.char_indices() {
                 let place = SHORT.find(letter).filter(|_| letter != ':')?;
                 if !SHORT[place + 1..].starts_with(':') {
+                    self.others.push(format!("-{letter}"));
                     continue;
                 }
                 let rest = &cluster[at + letter.len_utf8()..];
@@ -139,6 +142,9 @@ impl EarlyOom {
                     'S' => self.swap_kib = Some(threshold(value, f64::MAX)?),
                     _ => {}
                 }
+                if is_plain(value) {
+                    self.others.extend([format!("-{letter}"), value.to_owned()]);
+                }
                 break;
             }
         }
@@ -146,6 +152,12 @@ impl EarlyOom {
     }
 
     fn long(&mut self, name: &str, value: String) {
+        match name {
+            "prefer" | "avoid" => {}
+            _ if value.is_empty() => self.others.push(format!("--{name}")),
+            _ if is_plain(&value) => self.others.push(format!("--{name}={value}")),
+            _ => {}
+        }
         match name {
             "prefer" => self.prefer = Some(value),
             "avoid" => self.avoid = Some(value),
@@ -193,6 +205,12 @@ fn matches(pattern: &str, comm: &str) -> bool {
     Regex::new(pattern).is_ok_and(|pattern| pattern.is_match(comm))
 }
 
+/// A word that a line can hold as it is; what needs a quote is left to who wrote it.
+fn is_plain(word: &str) -> bool {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/.,_-".contains(&byte);
+    !word.is_empty() && word.bytes().all(plain)
+}
+
 /// The value of a line of an environment file.
 fn unquoted(value: &str) -> String {
     let value = value.trim();
@@ -233,6 +251,7 @@ mod tests {
         assert_eq!((options.memory_percent(0), options.swap_percent(0)), (5.0, 7.0));
         assert!(options.prefers("php-fpm8.3") && !options.prefers("mariadbd"));
         assert!(options.avoids("mariadbd") && !options.avoids("php-fpm8.3"));
+        assert_eq!(options.others, ["-r", "3600", "-g", "-m", "5,2", "-s", "7"]);
         let options = EarlyOom::of_line("EARLYOOM_ARGS=-m 5 -M 2048 --pref (").unwrap();
         assert!(!options.refused && !options.prefers("("));
         assert_eq!(options.memory_percent(200 << 20), 1.0);

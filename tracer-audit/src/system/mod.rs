@@ -19,6 +19,7 @@ use std::path::Path;
 
 use crate::Context;
 use crate::budget::Demand;
+use crate::machine::meminfo_bytes;
 use crate::origin::Notes;
 use crate::processes::Process;
 use crate::report::Finding;
@@ -51,17 +52,12 @@ pub struct Facts {
 /// Reads them.
 pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
     let meminfo = root.text(Path::new("/proc/meminfo")).unwrap_or_default();
-    let bytes = |name: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
-        kib.unwrap_or(0).saturating_mul(1024)
-    };
     let thp = root.text(Path::new(THP)).unwrap_or_default();
     Facts {
         sysctls: sysctl::read(root, notes),
         thp: thp.split_once('[').and_then(|(_, rest)| Some(rest.split_once(']')?.0.to_owned())),
-        commit_limit_bytes: bytes("CommitLimit"),
-        committed_bytes: bytes("Committed_AS"),
+        commit_limit_bytes: meminfo_bytes(&meminfo, "CommitLimit"),
+        committed_bytes: meminfo_bytes(&meminfo, "Committed_AS"),
         killers: killers::read(root, processes, notes),
         masters: containers::read(root, processes),
         watches: cron::read(root, notes),

@@ -14,7 +14,7 @@ const SHARE: u64 = 20;
 /// What a process is, by its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// PHP-FPM, or PHP of the command line.
+    /// PHP-FPM, or PHP's CGI.
     Php,
     /// A database server: what a site cannot be without.
     Database,

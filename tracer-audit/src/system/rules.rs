@@ -15,8 +15,8 @@ use crate::units::Service;
 const SWAP_FULL: u64 = 80;
 /// Memory that is used beyond this, per cent, is nearly full.
 const MEMORY_FULL: u64 = 85;
-/// The file that proposals for the kernel's settings are added to; it sorts behind the distribution's.
-const SYSCTL_FILE: &str = "/etc/sysctl.d/99-rampage.conf";
+/// The file that proposals for the kernel's settings are added to; it sorts behind 99-sysctl.conf.
+const SYSCTL_FILE: &str = "/etc/sysctl.d/99-zz-rampage.conf";
 /// Names of processes that a killer should spare, and the one that it should take.
 const DATABASES: [&str; 3] = ["mariadbd", "mysqld", "redis-server"];
 const WORKER: &str = "php-fpm8.3";
@@ -58,11 +58,6 @@ fn system(
     Finding::new(kind, severity, Subject::System, name, summary, why)
 }
 
-/// Worth knowing, or a warning where memory can run out.
-fn in_proportion(context: &Context<'_>) -> Severity {
-    if pressure::excess_bytes(context).is_some() { Severity::Warning } else { Severity::Info }
-}
-
 fn percent(part: u64, whole: u64) -> u64 {
     (u128::from(part) * 100 / u128::from(whole.max(1))) as u64
 }
@@ -80,7 +75,7 @@ fn swap(context: &Context<'_>) -> Option<Finding> {
     if total == 0 {
         let mut finding = system(
             "system_no_swap",
-            in_proportion(context),
+            pressure::in_proportion(context),
             "swap",
             "there is no swap",
             "The kernel kills at once when memory is gone: nothing slows the way there, and nothing is seen.",
@@ -155,11 +150,12 @@ fn setting(context: &Context<'_>, key: &str) -> Option<(i64, Origin)> {
 }
 
 /// Changes the line that sets it, or adds one.
-fn set(key: &str, at: &Origin, from: i64, to: i64) -> Change {
-    let line = |value: i64| format!("{key} = {value}");
-    match at.line {
-        Some(_) => Change::replace(at.clone(), line(from), line(to)),
-        None => Change::add(Path::new(SYSCTL_FILE), None, line(to)),
+fn set(context: &Context<'_>, key: &str, at: &Origin, to: i64) -> Change {
+    let to = format!("{key} = {to}");
+    let sysctl = context.facts.system.sysctls.get(key);
+    match sysctl.and_then(|sysctl| sysctl.line.as_ref()).filter(|_| at.line.is_some()) {
+        Some(from) => Change::replace(at.clone(), from, to),
+        None => Change::add(Path::new(SYSCTL_FILE), None, to),
     }
 }
 
@@ -182,7 +178,7 @@ fn swappiness(context: &Context<'_>) -> Option<Finding> {
         )
     };
     let mut finding = system("system_swappiness", Severity::Info, "vm.swappiness", summary, why);
-    finding.change = Some(set("vm.swappiness", &at, value, 10));
+    finding.change = Some(set(context, "vm.swappiness", &at, 10));
     finding.at = Some(at);
     finding.figures.insert("swappiness", u64::try_from(value).unwrap_or(0));
     Some(finding)
@@ -203,7 +199,7 @@ fn panic_on_oom(context: &Context<'_>) -> Option<Finding> {
         format!("vm.panic_on_oom is {value}: out of memory, {then}"),
         "One request too large then costs the whole host instead of one worker.",
     );
-    finding.change = Some(set("vm.panic_on_oom", &at, value, 0));
+    finding.change = Some(set(context, "vm.panic_on_oom", &at, 0));
     finding.at = Some(at);
     Some(finding)
 }
@@ -220,7 +216,7 @@ fn kill_allocating(context: &Context<'_>) -> Option<Finding> {
         ),
         "That may be the database, any number of times, while the worker that took the memory lives on.",
     );
-    finding.change = Some(set("vm.oom_kill_allocating_task", &at, value, 0));
+    finding.change = Some(set(context, "vm.oom_kill_allocating_task", &at, 0));
     finding.at = Some(at);
     Some(finding)
 }
@@ -245,7 +241,7 @@ fn strict_overcommit(context: &Context<'_>) -> Option<Finding> {
         how,
         "At the limit no memory is given and no process is made: workers and databases fail, nobody is killed.",
     );
-    finding.change = near.then(|| set("vm.overcommit_memory", &at, 2, 0));
+    finding.change = near.then(|| set(context, "vm.overcommit_memory", &at, 0));
     finding.at = Some(at);
     finding.figures.insert("commit_limit_bytes", limit);
     finding.figures.insert("committed_bytes", promised);
@@ -336,8 +332,11 @@ fn earlyoom(context: &Context<'_>, killer: &EarlyOom) -> Finding {
     if severity == Severity::Warning
         && let (Some(at), Some(from)) = (&killer.at, &killer.line)
     {
+        // What it did not take would be refused again.
+        let kept = if killer.refused { "-r 3600".to_owned() } else { killer.others.join(" ") };
         let to = format!(
-            "EARLYOOM_ARGS=\"-r 3600 --prefer '^php-fpm' --avoid '^({})$'\"",
+            "EARLYOOM_ARGS=\"{kept}{}--prefer '^php-fpm' --avoid '^({})$'\"",
+            if kept.is_empty() { "" } else { " " },
             DATABASES.join("|")
         );
         finding.change = Some(Change::replace(at.clone(), from.clone(), to));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use glob::Pattern;
 
+use crate::bound::Bound;
 use crate::origin::{Notes, Origin, Set};
 use crate::root::Root;
 use crate::units::lines::WHITESPACE;
@@ -29,6 +30,8 @@ pub const KEYS: [&str; 8] = [
 pub struct Sysctl {
     /// What boot sets, and where.
     pub configured: Option<Set<String>>,
+    /// The line as it stands there; None where it is a pattern, which sets others, too.
+    pub line: Option<String>,
     /// What proc/sys says.
     pub in_force: Option<i64>,
 }
@@ -57,24 +60,42 @@ pub fn read(root: &Root, notes: &mut Notes) -> BTreeMap<&'static str, Sysctl> {
     let options = Options::read(root, notes);
     let read = |key: &'static str| {
         let in_force = root.text(&file(key)).ok().and_then(|text| text.trim().parse().ok());
-        (key, Sysctl { configured: options.get(&key.replace('.', "/")), in_force })
+        let found = options.get(&key.replace('.', "/"));
+        let line = found.as_ref().filter(|found| !found.is_pattern).map(|found| found.text.clone());
+        (key, Sysctl { configured: found.map(|found| found.set), line, in_force })
     };
     KEYS.into_iter().map(read).collect()
 }
 
-/// Assignments in the order of their last change; a key without a value is kept from patterns.
+/// Assignments by key, ranked by their last change; a key without a value is kept from patterns.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    list: Vec<(String, Option<Set<String>>)>,
+    keys: BTreeMap<String, (usize, Option<Assigned>)>,
+    changes: usize,
+}
+
+/// A value, and the line that it stands in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Assigned {
+    /// The value.
+    pub set: Set<String>,
+    /// The line.
+    pub text: String,
+    /// Whether the line's key is a pattern.
+    pub is_pattern: bool,
 }
 
 impl Options {
     /// Reads all folders.
     pub fn read(root: &Root, notes: &mut Notes) -> Self {
         let mut options = Self::default();
+        let mut bound = Bound::new(load::MAX_FILES);
         for path in load::by_name(root, "sysctl.d", notes) {
             match root.text(&path) {
-                Ok(text) => options.take(&shown(root, &path), &text, notes),
+                Ok(text) if bound.takes(text.len(), &Origin::whole(path.as_path()), notes) => {
+                    options.take(&shown(root, &path), &text, notes);
+                }
+                Ok(_) => break,
                 Err(error) => notes.unread(&error),
             }
         }
@@ -98,35 +119,43 @@ impl Options {
                 }
             };
             let key = normal(key.strip_prefix('-').unwrap_or(key));
-            let value = value.map(|value| Set::at(value.trim_matches(WHITESPACE).to_owned(), at));
-            let same = |value: &Option<Set<String>>| value.as_ref().map(|set| set.value.clone());
+            let value = value.map(|value| Assigned {
+                set: Set::at(value.trim_matches(WHITESPACE).to_owned(), at),
+                text: line.to_owned(),
+                is_pattern: is_pattern(&key),
+            });
+            let same = |one: &Option<Assigned>, other: &Option<Assigned>| match (one, other) {
+                (Some(one), Some(other)) => one.set.value == other.set.value,
+                (one, other) => one.is_none() && other.is_none(),
+            };
             // The same again is no change, and keeps its rank.
-            if let Some(place) = self.list.iter().position(|(other, _)| *other == key) {
-                if same(&self.list[place].1) == same(&value) {
-                    continue;
-                }
-                self.list.remove(place);
+            if self.keys.get(&key).is_some_and(|(_, known)| same(known, &value)) {
+                continue;
             }
-            if self.list.len() < crate::root::MAX_NAMES {
-                self.list.push((key, value));
-            }
+            self.changes += 1;
+            self.keys.insert(key, (self.changes, value));
         }
     }
 
     /// What `key` (with slashes) is set to: a pattern sets only what no line names.
-    pub fn get(&self, key: &str) -> Option<Set<String>> {
-        if let Some((_, value)) = self.list.iter().find(|(other, _)| other == key) {
+    pub fn get(&self, key: &str) -> Option<Assigned> {
+        if let Some((_, value)) = self.keys.get(key) {
             return value.clone();
         }
-        let patterns = self.list.iter().filter(|(other, _)| other.contains(['*', '?', '[']));
         let options = glob::MatchOptions { require_literal_separator: true, ..Default::default() };
-        patterns
-            .filter(|(other, _)| {
-                Pattern::new(other).is_ok_and(|pattern| pattern.matches_with(key, options))
-            })
-            .filter_map(|(_, value)| value.clone())
-            .next_back()
+        let matches = |pattern: &str| {
+            Pattern::new(pattern).is_ok_and(|pattern| pattern.matches_with(key, options))
+        };
+        let patterns = self.keys.iter().filter(|(other, _)| is_pattern(other));
+        let set =
+            patterns.filter_map(|(other, (rank, value))| Some((other, rank, value.as_ref()?)));
+        let last = set.filter(|(other, ..)| matches(other)).max_by_key(|(_, rank, _)| **rank);
+        last.map(|(_, _, value)| value.clone())
     }
+}
+
+fn is_pattern(key: &str) -> bool {
+    key.contains(['*', '?', '['])
 }
 
 /// The file behind Debian's link, which is the one that people know.
@@ -164,7 +193,7 @@ mod tests {
     }
 
     fn value(options: &Options, key: &str) -> Option<(String, u32)> {
-        let set = options.get(key)?;
+        let set = options.get(key)?.set;
         Some((set.value, set.at?.line?))
     }
 
@@ -185,7 +214,7 @@ mod tests {
     fn in_force_comes_before_the_files() {
         let at = Origin::new(&Arc::from(Path::new("/etc/sysctl.d/a.conf")), 1);
         let configured = Some(Set::at("10".to_owned(), at));
-        let sysctl = Sysctl { configured, in_force: Some(60) };
+        let sysctl = Sysctl { configured, line: None, in_force: Some(60) };
         assert_eq!((sysctl.value(), sysctl.place()), (Some(60), None));
         let sysctl = Sysctl { in_force: None, ..sysctl };
         assert_eq!(sysctl.value(), Some(10));

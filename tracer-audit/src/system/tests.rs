@@ -1,11 +1,9 @@
 //! The rules on small systems.
 
-use std::fs;
-
 use super::*;
 use crate::budget::Budget;
 use crate::report::{Severity, Subject};
-use crate::test::{one, to};
+use crate::test::{files, one, to, tree as unpacked};
 use crate::{Machine, Observed};
 
 const MIB: u64 = 1 << 20;
@@ -46,27 +44,21 @@ fn demand(subject: Subject, name: &str, worst_bytes: u64) -> Demand {
 
 /// What is said of a host with the files of `tree` (`-- PATH`, then lines).
 fn judged(
-    tree: &str,
+    text: &str,
     machine: Machine,
     processes: Vec<Process>,
     demands: Vec<Demand>,
     observed: &Observed,
 ) -> (Vec<Finding>, Vec<Demand>) {
-    let folder = tempfile::tempdir().unwrap();
-    for part in tree.split("-- ").skip(1) {
-        let (path, text) = part.split_once('\n').unwrap();
-        let outside = folder.path().join(path);
-        fs::create_dir_all(outside.parent().unwrap()).unwrap();
-        fs::write(outside, text).unwrap();
-    }
-    let root = Root::new(folder.path()).unwrap();
+    let (_folder, root) = unpacked(&files(text));
     let mut notes = Notes::default();
+    let php = crate::php::read(&root, &processes, &mut notes);
     let facts = crate::Facts {
         machine,
         units: crate::units::read(&root, &processes, &mut notes),
         system: read(&root, &processes, &mut notes),
         processes,
-        php: Default::default(),
+        php,
         mysql: Default::default(),
         redis: Default::default(),
         web: Default::default(),
@@ -119,7 +111,7 @@ fn what_the_kernel_does_out_of_memory_is_told_with_its_line() {
     assert_eq!(one(&found, "system_kills_whoever_asks").at.as_ref().unwrap().line, Some(2));
     let strict = one(&found, "system_strict_overcommit");
     assert_eq!(strict.severity, Severity::Warning);
-    assert_eq!(to(strict), "/etc/sysctl.d/99-rampage.conf vm.overcommit_memory = 0");
+    assert_eq!(to(strict), "/etc/sysctl.d/99-zz-rampage.conf vm.overcommit_memory = 0");
     let later = one(&found, "system_sysctl_not_in_force");
     assert_eq!(later.summary, "vm.overcommit_memory is 2, but the next boot sets 0");
     assert_eq!(one(&found, "system_swappiness").severity, Severity::Info);
@@ -191,6 +183,10 @@ fn a_killer_that_prefers_the_database_is_a_warning() {
         assert_eq!(finding.severity, expected, "{arguments}");
         assert!(finding.summary.contains("below 5 % of memory"), "{}", finding.summary);
         assert_eq!(finding.at.as_ref().unwrap().line, Some(2));
+        if expected == Severity::Warning {
+            let mended = "EARLYOOM_ARGS=\"-m 5 --prefer '^php-fpm' --avoid";
+            assert!(to(finding).contains(mended), "{}", to(finding));
+        }
     }
     assert_eq!(of_files("-- etc/default/earlyoom\nEARLYOOM_ARGS=\"--prefer mariadbd\"\n"), []);
 }
@@ -212,39 +208,68 @@ fn oomd_on_a_database_is_a_warning() {
     assert_eq!(to(oomd), "/etc/systemd/system/mariadb.service.d/a.conf:2 ManagedOOMSwap=auto");
 }
 
-/// A master and a worker of the pool www, in `cgroup`.
-fn pool(cgroup: &str) -> Vec<Process> {
+/// A master of `conf` in `cgroup`, and a worker of its pool www.
+fn pool(tgid: u32, conf: &str, cgroup: &str) -> [Process; 2] {
     let named = |tgid, ppid, title: &str| Process {
         ppid,
         args: vec![title.to_owned()],
         cgroup: cgroup.to_owned(),
         ..process(tgid, "php-fpm8.3", MIB, 0)
     };
-    vec![
-        named(7, 1, "php-fpm: master process (/etc/php/8.3/fpm/php-fpm.conf)"),
-        named(8, 7, "php-fpm: pool www"),
+    [
+        named(tgid, 1, &format!("php-fpm: master process ({conf})")),
+        named(tgid + 1, tgid, "php-fpm: pool www"),
     ]
 }
 
+/// Two sites with a pool www each, of 2 and of 64 GiB.
+const SITES: &str = "-- etc/php/8.3/fpm/php-fpm.conf\n[www]\nlisten = 9000\npm = static\n\
+    pm.max_children = 4\nphp_admin_value[memory_limit] = 512M\n\
+    -- etc/php/8.2/fpm/php-fpm.conf\n[www]\nlisten = 9001\npm = static\n\
+    pm.max_children = 4\nphp_admin_value[memory_limit] = 16G\n";
+
 #[test]
-fn a_pool_may_be_too_large_for_its_container() {
-    let tree = "-- sys/fs/cgroup/docker/memory.max\n1073741824\n-- sys/fs/cgroup/docker/x/memory.max\nmax\n";
-    let pools = || vec![demand(Subject::Php, "www", 2 * GIB)];
-    let (found, _) = judged(tree, MACHINE, pool("/docker/x"), pools(), &Observed::default());
+fn a_pool_may_be_too_large_for_its_cgroup() {
+    let one_gib = "-- sys/fs/cgroup/sites/memory.max\n1073741824\n\
+                   -- sys/fs/cgroup/sites/x/memory.max\nmax\n";
+    let small = "/etc/php/8.3/fpm/php-fpm.conf";
+    let judged_in = |limits: &str, cgroup: &str| {
+        let mut processes = pool(7, small, cgroup).to_vec();
+        processes.extend(pool(17, "/etc/php/8.2/fpm/php-fpm.conf", "/system.slice"));
+        judged(&format!("{SITES}{limits}"), MACHINE, processes, Vec::new(), &Observed::default()).0
+    };
+    let found = judged_in(one_gib, "/sites/x");
     let finding = one(&found, "container_pool_too_large");
     assert_eq!(finding.severity, Severity::Critical);
     assert_eq!(
         finding.summary,
-        "the pools of php-fpm (pid 7) may use 2 GiB, but /docker may use 1 GiB"
+        "the pools of php-fpm (pid 7) may use 2 GiB, but /sites may use 1 GiB"
     );
     assert_eq!(finding.excess_bytes, GIB);
-    assert_eq!(finding.at.as_ref().unwrap().to_string(), "/sys/fs/cgroup/docker/memory.max");
-    let small = vec![demand(Subject::Php, "www", GIB)];
-    let (found, _) = judged(tree, MACHINE, pool("/docker/x"), small, &Observed::default());
-    assert_eq!(found, []);
+    assert_eq!(finding.at.as_ref().unwrap().to_string(), "/sys/fs/cgroup/sites/memory.max");
     let v1 = "-- sys/fs/cgroup/memory/memory.limit_in_bytes\n9223372036854771712\n\
               -- sys/fs/cgroup/memory/system.slice/php8.3-fpm.service/memory.limit_in_bytes\n1073741824\n";
-    let unit = "/system.slice/php8.3-fpm.service";
-    let (found, _) = judged(v1, MACHINE, pool(unit), pools(), &Observed::default());
+    let found = judged_in(v1, "/system.slice/php8.3-fpm.service");
     assert_eq!(one(&found, "container_pool_too_large").severity, Severity::Info);
+    let enough = "-- sys/fs/cgroup/sites/memory.max\n2147483648\n";
+    let too_large =
+        |found: &[Finding]| found.iter().any(|finding| finding.kind == "container_pool_too_large");
+    assert!(!too_large(&judged_in(enough, "/sites/x")));
+    // What a container of another file system runs is not what these files say.
+    let docker = one_gib.replace("/sites", "/docker");
+    let processes = pool(7, small, "/docker/x").to_vec();
+    let tree = format!("{SITES}{docker}");
+    let (_folder, root) = unpacked(&files(&tree));
+    assert_eq!(containers::read(&root, &processes), []);
+}
+
+#[test]
+fn a_line_that_is_changed_is_the_one_that_stands_there() {
+    let tree = "-- etc/sysctl.d/50-a.conf\n-vm/panic_on_oom=1\nvm.oom_kill*=1\n\
+                -- proc/sys/vm/panic_on_oom\n1\n-- proc/sys/vm/oom_kill_allocating_task\n1\n";
+    let found = of_files(tree);
+    let change = one(&found, "system_panic_on_oom").change.as_ref().unwrap();
+    assert_eq!(change.from.as_deref(), Some("-vm/panic_on_oom=1"));
+    let pattern = to(one(&found, "system_kills_whoever_asks"));
+    assert_eq!(pattern, "/etc/sysctl.d/99-zz-rampage.conf vm.oom_kill_allocating_task = 0");
 }

@@ -3,11 +3,11 @@
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use super::settings::{Defaults, Settings};
 use super::values::{self, Limit};
 use super::{Service, lines, search};
+use crate::mutate;
 use crate::origin::Notes;
 use crate::root::Root;
 use crate::system::{earlyoom, sysctl};
@@ -22,33 +22,22 @@ const CORPUS: [&str; 7] = [
     "# a\nvm.swappiness = 10\n-vm.over*=1\n;b\nEARLYOOM_ARGS=\"-m 5,2 --prefer '(^|/)php' --avoid=x -s7\"\n",
 ];
 
-/// `text` with some of its bytes turned, cut out, doubled or replaced.
+/// What systemd makes something of.
+const WORDS: [&str; 13] =
+    ["\\\n", "%", "-", "@", "=", "\r", "\u{feff}", "‰", ".5", "E", "/", "'", "0x"];
+
+/// A part of `text`, damaged: most of a file says nothing about the damage to one line of it.
 fn damaged(random: &mut fastrand::Rng, text: &str) -> Vec<u8> {
-    let mut bytes = text.as_bytes().to_vec();
-    // Most of a file says nothing about the damage to one line of it.
-    let begin = random.usize(..bytes.len());
-    let end = (begin + random.usize(1..600)).min(bytes.len());
-    bytes = bytes[begin..end].to_vec();
+    let begin = random.usize(..text.len());
+    let end = (begin + random.usize(1..600)).min(text.len());
+    let mut bytes = text.as_bytes()[begin..end].to_vec();
     for _ in 0..random.u8(1..8) {
-        let at = random.usize(..=bytes.len());
-        let upto = (at + random.usize(..40)).min(bytes.len());
-        match random.u8(..8) {
-            0 if at < bytes.len() => bytes[at] ^= 1 << random.u8(..8),
-            1 => drop(bytes.drain(at..upto)),
-            2 => {
-                let twice = bytes[at..upto].to_vec();
-                bytes.splice(at..at, twice);
-            }
-            3 => bytes.insert(at, 0),
-            4 => drop(bytes.splice(at..at, *b"99999999999999999999")),
-            5 => drop(bytes.splice(at..at, "[".repeat(random.usize(..300)).into_bytes())),
-            6 => {
-                let word: &[&str] =
-                    &["\\\n", "%", "-", "@", "=", "\r", "\u{feff}", "‰", ".5", "E", "/", "'", "0x"];
-                let word = word[random.usize(..word.len())];
-                drop(bytes.splice(at..at, word.bytes()));
-            }
-            _ => bytes.truncate(at),
+        if random.u8(..5) == 0 {
+            let at = random.usize(..=bytes.len());
+            let word = WORDS[random.usize(..WORDS.len())];
+            drop(bytes.splice(at..at, word.bytes()));
+        } else {
+            mutate::mutate(&mut bytes, random);
         }
     }
     bytes
@@ -141,21 +130,10 @@ fn tree(random: &mut fastrand::Rng) {
 
 #[test]
 fn fuzz() {
-    let seconds = std::env::var("RAMPAGE_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok());
-    let seed = std::env::var("RAMPAGE_SEED").ok().and_then(|text| text.parse().ok());
-    let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    // Shown where a round fails.
-    println!("RAMPAGE_SEED={seed}");
-    let mut random = fastrand::Rng::with_seed(seed);
-    let limit = Duration::from_secs(seconds.unwrap_or(2));
-    let begun = Instant::now();
-    let mut rounds = 0_u64;
-    while begun.elapsed() < limit && (seconds.is_some() || rounds < 1500) {
-        round(&mut random);
-        if rounds.is_multiple_of(100) {
-            tree(&mut random);
+    mutate::fuzz(|random, number| {
+        round(random);
+        if number.is_multiple_of(100) {
+            tree(random);
         }
-        rounds += 1;
-    }
-    println!("{rounds} rounds in {:.0} s", begun.elapsed().as_secs_f64());
+    });
 }

@@ -43,7 +43,7 @@ pub fn parse(bytes: &[u8], sections: &[&str]) -> Parsed {
     let mut reader = Reader { parsed: Parsed::default(), section: None, sections };
     let mut bom_allowed = true;
     let mut continued: Option<(Vec<u8>, u32)> = None;
-    for (index, physical) in physical_lines(bytes).into_iter().enumerate() {
+    for (index, physical) in physical_lines(bytes).enumerate() {
         let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
         if physical.len() >= LONG_LINE_MAX {
             reader.parsed.refused = Some((number, "the line is too long"));
@@ -135,12 +135,14 @@ fn ends_escaped(text: &[u8]) -> bool {
 }
 
 /// A line ends with newline, return or NUL; a run of different ones of them is one end.
-fn physical_lines(bytes: &[u8]) -> Vec<&[u8]> {
-    let mut lines = Vec::new();
+fn physical_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = bytes;
-    while !rest.is_empty() {
+    std::iter::from_fn(move || {
+        if rest.is_empty() {
+            return None;
+        }
         let length = rest.iter().position(|byte| b"\n\r\0".contains(byte)).unwrap_or(rest.len());
-        lines.push(&rest[..length]);
+        let line = &rest[..length];
         let mut end = length;
         while end < rest.len()
             && b"\n\r\0".contains(&rest[end])
@@ -149,8 +151,8 @@ fn physical_lines(bytes: &[u8]) -> Vec<&[u8]> {
             end += 1;
         }
         rest = &rest[end..];
-    }
-    lines
+        Some(line)
+    })
 }
 
 #[cfg(test)]

@@ -6,8 +6,12 @@ use std::sync::Arc;
 use super::lines;
 use super::search::{Files, Names, is_masked};
 use super::settings::{Defaults, Settings};
+use crate::bound::Bound;
 use crate::origin::{Notes, Origin};
 use crate::root::Root;
+
+/// Most files of one kind of configuration.
+pub const MAX_FILES: usize = 1000;
 
 /// Folders of configuration, the first wins.
 pub const CONFIG_FOLDERS: [&str; 5] = ["/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"];
@@ -34,7 +38,7 @@ pub fn unit(
     let sections = ["Unit", own, "Install"];
     let mut settings = Settings::new(defaults);
     if let Some(path) = &files.fragment {
-        let bytes = root.read(path).map_err(|error| notes.unread(&error)).ok()?;
+        let bytes = names.bytes(root, path, notes)?;
         let file: Arc<Path> = path.as_path().into();
         let parsed = lines::parse(&bytes, &sections);
         if let Some((line, why)) = parsed.refused {
@@ -45,7 +49,7 @@ pub fn unit(
         settings.apply(&file, &parsed, own);
     }
     for path in files.drop_ins.iter().filter(|path| !is_masked(root, path)) {
-        let Ok(bytes) = root.read(path).map_err(|error| notes.unread(&error)) else {
+        let Some(bytes) = names.bytes(root, path, notes) else {
             continue;
         };
         let file: Arc<Path> = path.as_path().into();
@@ -77,9 +81,12 @@ pub fn defaults(root: &Root, notes: &mut Notes) -> Defaults {
 /// The main file `name` and its drop-ins, in the order in which systemd's programs read them.
 pub fn config(root: &Root, name: &str, notes: &mut Notes) -> Vec<(Arc<Path>, Vec<u8>)> {
     let mut found = Vec::new();
+    let mut bound = Bound::new(MAX_FILES);
     let mut read = |path: &Path, notes: &mut Notes| match root.read(path) {
         Ok(bytes) => {
-            found.push((Arc::from(path), bytes));
+            if bound.takes(bytes.len(), &Origin::whole(path), notes) {
+                found.push((Arc::from(path), bytes));
+            }
             true
         }
         Err(error) => {

@@ -432,4 +432,39 @@ mod tests {
         assert_eq!(facts.units[0].drop_ins.len(), 50);
         assert_eq!(notes.finish().len(), 1);
     }
+
+    /// One file of 3 MiB under many names.
+    #[test]
+    fn a_file_that_is_everywhere_is_not_read_for_ever() {
+        let folder = tempfile::tempdir().unwrap();
+        let put = |path: String| {
+            let path = folder.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            path
+        };
+        // No parser goes behind the first line.
+        let text = format!("[Service\n#{}", "x".repeat(3 << 20));
+        std::fs::write(put("big".to_owned()), text).unwrap();
+        let link = |path: String| std::os::unix::fs::symlink("/big", put(path)).unwrap();
+        for number in 10..30 {
+            let unit = format!("etc/systemd/system/php8.{number}-fpm.service");
+            std::fs::write(put(unit), "[Service]\n").unwrap();
+            link(format!("etc/systemd/system.conf.d/{number}.conf"));
+            link(format!("etc/sysctl.d/{number}.conf"));
+            link(format!("etc/cron.d/{number}"));
+        }
+        link("etc/systemd/system/service.d/a.conf".to_owned());
+        let root = Root::new(folder.path()).unwrap();
+        let not_read = |notes: Notes| {
+            let notes = notes.finish();
+            notes.iter().filter(|note| note.text.starts_with("not read on:")).count()
+        };
+        let mut notes = Notes::default();
+        assert!((1..20).contains(&read(&root, &[], &mut notes).units.len()));
+        assert_eq!(not_read(notes), 2);
+        let mut notes = Notes::default();
+        assert!((1..20).contains(&load::config(&root, "systemd/system.conf", &mut notes).len()));
+        crate::system::read(&root, &[], &mut notes);
+        assert_eq!(not_read(notes), 3);
+    }
 }

@@ -1,10 +1,12 @@
 //! Which files make up a unit: the search path, aliases, templates, masks and drop-ins, as systemd 252 finds
 //! them (src/shared/unit-file.c, dropin.c, src/basic/conf-files.c). Owns no content of files.
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
-use crate::origin::Notes;
+use crate::bound::Bound;
+use crate::origin::{Notes, Origin};
 use crate::root::Root;
 
 /// Where the system's manager looks for units, first come first served: `systemd-analyze unit-paths`.
@@ -50,15 +52,19 @@ pub struct Files {
 }
 
 /// All names of units in the search path.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug)]
 pub struct Names {
     map: BTreeMap<String, Target>,
+    /// The names that lead to a file.
+    by_file: BTreeMap<PathBuf, Vec<String>>,
     /// Folders of drop-ins that exist.
     folders: BTreeMap<PathBuf, Vec<PathBuf>>,
     /// Links in folders of wanted and required units: what is started at boot.
     wanted: Vec<String>,
     /// Drop-ins and links so far.
     paths: usize,
+    /// What was read of units so far: one file may be a drop-in of each of them.
+    read: RefCell<Bound>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -70,7 +76,14 @@ enum Target {
 impl Names {
     /// Reads the folders of the search path.
     pub fn read(root: &Root, notes: &mut Notes) -> Self {
-        let mut names = Self::default();
+        let mut names = Self {
+            map: BTreeMap::new(),
+            by_file: BTreeMap::new(),
+            folders: BTreeMap::new(),
+            wanted: Vec::new(),
+            paths: 0,
+            read: RefCell::new(Bound::new(MAX_PATHS)),
+        };
         // One folder under two names goes by the longer one.
         let merged = root.link(Path::new("/lib")).is_ok();
         for folder in UNIT_PATHS {
@@ -87,7 +100,21 @@ impl Names {
         }
         names.wanted.sort();
         names.wanted.dedup();
+        let mut by_file: BTreeMap<PathBuf, Vec<String>> = BTreeMap::new();
+        for name in names.map.keys() {
+            if let Some(path) = names.resolve(name) {
+                by_file.entry(path.to_path_buf()).or_default().push(name.clone());
+            }
+        }
+        names.by_file = by_file;
         names
+    }
+
+    /// The bytes of a file of a unit; None where they are not read, which is said.
+    pub fn bytes(&self, root: &Root, path: &Path, notes: &mut Notes) -> Option<Vec<u8>> {
+        let bytes = root.read(path).map_err(|error| notes.unread(&error)).ok()?;
+        let takes = self.read.borrow_mut().takes(bytes.len(), &Origin::whole(path), notes);
+        takes.then_some(bytes)
     }
 
     /// The names, aliases among them.
@@ -171,9 +198,10 @@ impl Names {
         // A unit that is linked from outside of the search path goes by the name that was asked for.
         let main = if is_unit_name(&own) { own } else { name.to_owned() };
         let mut aliases: Vec<String> = self
-            .map
-            .keys()
-            .filter(|other| self.resolve(other) == Some(&path))
+            .by_file
+            .get(&path)
+            .into_iter()
+            .flatten()
             .filter_map(|other| match instance {
                 Some(instance) if is_template(other) => with_instance(other, instance),
                 Some(instance) if instance_of(other) != Some(instance) => None,
@@ -207,38 +235,41 @@ impl Names {
     /// The drop-ins of a unit in the order of their file names; of two with the same, the one counts that is
     /// in the more specific folder.
     fn drop_ins(&self, name: &str, aliases: &[String]) -> Vec<PathBuf> {
-        let mut folders = Vec::new();
+        let mut by_name = BTreeMap::new();
+        let mut take = |path: &str, own: &str| {
+            let folder = Path::new(path).join(format!("{own}.d"));
+            for path in self.folders.get(&folder).into_iter().flatten() {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                if name.ends_with(".conf") && !name.starts_with('.') {
+                    by_name.entry(name.to_owned()).or_insert_with(|| path.clone());
+                }
+            }
+        };
         for own in [name].into_iter().chain(aliases.iter().map(String::as_str)) {
+            let mut stems = Vec::new();
+            from_specific(own, &mut stems);
             for path in UNIT_PATHS {
-                self.folders_of(Path::new(path), own, &mut folders);
+                stems.iter().for_each(|stem| take(path, stem));
             }
         }
         if let Some((_, kind)) = name.rsplit_once('.') {
-            folders.extend(UNIT_PATHS.map(|path| Path::new(path).join(format!("{kind}.d"))));
-        }
-        let mut by_name = BTreeMap::new();
-        for folder in folders {
-            for path in self.folders.get(&folder).map_or(&[][..], Vec::as_slice) {
-                let Some(name) = path.file_name().and_then(|name| name.to_str()) else {
-                    continue;
-                };
-                if name.ends_with(".conf") && !name.starts_with('.') {
-                    by_name.entry(name).or_insert_with(|| path.clone());
-                }
-            }
+            UNIT_PATHS.iter().for_each(|path| take(path, kind));
         }
         by_name.into_values().take(MAX_OF_UNIT).collect()
     }
+}
 
-    /// `a-b@i.service.d`, then that of its template, then `a-@i.service.d` and so on.
-    fn folders_of(&self, path: &Path, name: &str, folders: &mut Vec<PathBuf>) {
-        folders.push(path.join(format!("{name}.d")));
-        if let Some(template) = template_of(name) {
-            self.folders_of(path, &template, folders);
-        }
-        if let Some(shorter) = shortened(name) {
-            self.folders_of(path, &shorter, folders);
-        }
+/// Whose drop-ins count for `name`, each once: `a-b@i.service`, then its template, then `a-@i.service` and so on.
+fn from_specific(name: &str, names: &mut Vec<String>) {
+    if names.iter().any(|known| known == name) {
+        return;
+    }
+    names.push(name.to_owned());
+    if let Some(template) = template_of(name) {
+        from_specific(&template, names);
+    }
+    if let Some(shorter) = shortened(name) {
+        from_specific(&shorter, names);
     }
 }
 

@@ -227,10 +227,10 @@ pub fn integer(text: &str) -> Option<i64> {
     i32::try_from(if negative { -value } else { value }).ok().map(i64::from)
 }
 
-/// A number without sign, as safe_atou() takes it: up to `u32::MAX`.
+/// A number that is not below zero, as safe_atou() takes it: up to `u32::MAX`.
 pub fn unsigned(text: &str) -> Option<u32> {
     let (negative, value) = number(text)?;
-    u32::try_from(value).ok().filter(|_| !negative)
+    u32::try_from(value).ok().filter(|&value| !negative || value == 0)
 }
 
 fn number(text: &str) -> Option<(bool, u64)> {
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!(integer("1 "), None);
         assert_eq!(integer("99999999999"), None);
         assert_eq!(unsigned("+5"), Some(5));
-        assert_eq!(unsigned("-5"), None);
+        assert_eq!((unsigned("-5"), unsigned("-0")), (None, Some(0)));
         assert_eq!(boolean("On"), Some(true));
         assert_eq!(boolean("f"), Some(false));
         assert_eq!(boolean(""), None);

@@ -4,13 +4,14 @@
 pub mod apache;
 #[cfg(test)]
 mod fuzz;
+mod include;
 pub mod nginx;
 mod rules;
 pub mod socket;
-
-pub use rules::STOCK_BYTES;
 #[cfg(test)]
 mod tests;
+
+use std::path::Path;
 
 use crate::Context;
 use crate::budget::Demand;
@@ -20,6 +21,8 @@ use crate::report::Finding;
 use crate::root::Root;
 use apache::Apache;
 use nginx::Nginx;
+
+pub use rules::STOCK_BYTES;
 
 /// What the files and processes say.
 #[derive(Clone, Debug, Default)]
@@ -32,20 +35,17 @@ pub struct Facts {
 
 /// Reads them. One that is installed but does not run, where anything runs, is only said.
 pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Facts {
-    let apache = apache::read(root, processes, notes).filter(|apache| {
-        let idle = apache.running.is_empty() && !processes.is_empty();
+    let runs = |server: &str, conf: &Path, running: &[u32], notes: &mut Notes| {
+        let idle = running.is_empty() && !processes.is_empty();
         if idle {
-            notes.at(Origin::whole(apache.conf.clone()), "Apache does not run: it is not counted");
+            notes.at(Origin::whole(conf), format!("{server} does not run: it is not counted"));
         }
         !idle
-    });
-    let nginx = nginx::read(root, processes, notes).filter(|nginx| {
-        let idle = nginx.running.is_empty() && !processes.is_empty();
-        if idle {
-            notes.at(Origin::whole(nginx.conf.clone()), "nginx does not run: it is not counted");
-        }
-        !idle
-    });
+    };
+    let apache = apache::read(root, processes, notes)
+        .filter(|apache| runs("Apache", &apache.conf, &apache.running, notes));
+    let nginx = nginx::read(root, processes, notes)
+        .filter(|nginx| runs("nginx", &nginx.conf, &nginx.running, notes));
     Facts { apache, nginx }
 }
 

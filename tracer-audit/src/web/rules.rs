@@ -99,10 +99,12 @@ fn mod_php<'a>(context: &Context<'a>, apache: &Apache) -> Option<ModPhp<'a>> {
     let mpm = apache.mpm.as_ref().filter(|mpm| mpm.kind == Kind::Prefork)?;
     let modules = &context.facts.php.modules;
     let module = modules.iter().find(|module| Some(module.version) == version).or(modules.last());
-    let ini = module.map_or(Set::default_of(Some(DEFAULT_LIMIT_BYTES)), |module| {
-        module.memory.limit_bytes.clone()
-    });
-    let all = apache.php_limits.iter().cloned().chain([ini]);
+    let ini = || match module {
+        Some(module) => module.memory.limit_bytes.clone(),
+        None => Set::default_of(Some(DEFAULT_LIMIT_BYTES)),
+    };
+    let plain = apache.php_limit.clone().unwrap_or_else(ini);
+    let all = apache.php_limits.iter().cloned().chain([plain]);
     let limit = all.max_by_key(|set| set.value.unwrap_or(u64::MAX))?;
     Some(ModPhp { module, workers: mpm.workers.value, limit })
 }

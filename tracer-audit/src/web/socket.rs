@@ -5,8 +5,10 @@
 pub enum Socket {
     /// A path.
     Unix(String),
-    /// A TCP port; the host is not compared, since a pool may listen on all.
+    /// A TCP port of this host: one that is listened on at all addresses, or at the loopback's.
     Port(u16),
+    /// Any other address and port, which need not be this host's.
+    Other(String, u16),
 }
 
 impl Socket {
@@ -15,8 +17,8 @@ impl Socket {
         if text.starts_with('/') {
             return Some(Self::unix(text));
         }
-        let port = text.rsplit_once(':').map_or(text, |(_, port)| port);
-        port.parse().ok().map(Self::Port)
+        let (host, port) = text.rsplit_once(':').unwrap_or(("", text));
+        Self::tcp(host, port)
     }
 
     /// nginx's fastcgi_pass, or a server of an upstream.
@@ -25,7 +27,7 @@ impl Socket {
             Some(path) => Some(Self::unix(path.trim_end_matches(':'))),
             None => {
                 let (host, port) = text.rsplit_once(':')?;
-                (!host.is_empty()).then(|| port.parse().ok().map(Self::Port))?
+                (!host.is_empty()).then(|| Self::tcp(host, port))?
             }
         }
     }
@@ -41,8 +43,17 @@ impl Socket {
         let end =
             rest.find(|letter: char| matches!(letter, '/' | '"' | '\'') || letter.is_whitespace());
         let host = &rest[..end.unwrap_or(rest.len())];
-        let port = host.rsplit_once(':').map_or("8000", |(_, port)| port);
-        port.parse().ok().map(Self::Port)
+        let (host, port) = host.rsplit_once(':').unwrap_or((host, "8000"));
+        Self::tcp(host, port)
+    }
+
+    fn tcp(host: &str, port: &str) -> Option<Self> {
+        let port = port.parse().ok()?;
+        let all = ["", "*", "0.0.0.0", "[::]", "localhost", "[::1]"];
+        Some(match all.contains(&host) || host.starts_with("127.") {
+            true => Self::Port(port),
+            false => Self::Other(host.to_owned(), port),
+        })
     }
 
     fn unix(path: &str) -> Self {
@@ -71,6 +82,10 @@ mod tests {
             pool("[::1]:9000"),
             Socket::of_apache("^/(.*) fcgi://localhost:9000/www/$1").unwrap()
         );
+        assert_eq!(pool("9000"), Socket::of_apache("fcgi://localhost:9000").unwrap());
+        assert_eq!(pool("10.0.0.5:9000"), Socket::of_nginx("10.0.0.5:9000").unwrap());
+        assert_ne!(pool("9000"), Socket::of_nginx("php.example.com:9000").unwrap());
+        assert_eq!(pool("8000"), Socket::of_apache("fcgi://[::1]:8000/").unwrap());
         assert_eq!(Socket::of_nginx("php"), None);
         assert_eq!(Socket::of_apache("proxy:unix:/x|http://localhost"), None);
         assert_eq!(Socket::of_pool("x"), None);

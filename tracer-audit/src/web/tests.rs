@@ -1,9 +1,12 @@
 //! Whole configurations, from files to findings.
 
-use std::fs;
+use std::collections::BTreeMap;
+use std::path::Path;
 
+use super::apache::read::Config;
 use crate::observed::Observed;
-use crate::{Finding, Report, Root, Severity, Subject, audit};
+use crate::test::tree;
+use crate::{Finding, Notes, Report, Severity, Subject, audit};
 
 const GIB: u64 = 1 << 30;
 
@@ -16,14 +19,11 @@ const PREFORK: &str = "# prefork\nMaxRequestWorkers 150\n";
 const POOL: &str = "[www]\nlisten = /run/php/php8.2-fpm.sock\npm = static\npm.max_children = 5\n";
 
 fn report(memory: u64, files: &[(&str, &str)]) -> Report {
-    let folder = tempfile::tempdir().unwrap();
     let meminfo = format!("MemTotal: {} kB\n", memory / 1024);
-    for (path, text) in [("proc/meminfo", meminfo.as_str())].iter().chain(files) {
-        let path = folder.path().join(path);
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    }
-    audit(&Root::new(folder.path()).unwrap(), &Observed::default())
+    let mut all = vec![("proc/meminfo", meminfo.as_str())];
+    all.extend_from_slice(files);
+    let (_folder, root) = tree(&all);
+    audit(&root, &Observed::default())
 }
 
 fn find<'a>(report: &'a Report, kind: &str) -> &'a Finding {
@@ -81,6 +81,18 @@ fn a_site_may_have_another_limit() {
     let finding = find(&report, "web_mod_php_too_large");
     assert_eq!(finding.severity, Severity::Critical);
     assert_eq!(finding.others[0].to_string(), "/etc/apache2/sites-enabled/site.conf:2");
+    let change = finding.change.as_ref().unwrap();
+    assert_eq!(change.at, finding.others[0]);
+    assert_eq!(change.from.as_deref(), Some("php_admin_value memory_limit 4G"));
+    assert_eq!(change.to, "php_admin_value memory_limit 128M");
+}
+
+#[test]
+fn the_server_s_own_limit_comes_before_php_ini() {
+    let own = "php_value \"memory_limit\" \"64M\"\n";
+    let report = mod_php(8 * GIB, PREFORK, "memory_limit = 4G\n", own);
+    let finding = find(&report, "web_mod_php_too_large");
+    assert!(finding.summary.contains("9.4 GiB: 150 workers of 64 MiB"), "{}", finding.summary);
 }
 
 fn fpm(files: &[(&str, &str)], pool: &str) -> Report {
@@ -129,4 +141,38 @@ fn what_is_refused_is_said_with_its_line() {
     let finding = find(&report, "web_configuration_refused");
     assert_eq!(finding.at.as_ref().unwrap().to_string(), "/etc/nginx/nginx.conf:3");
     assert_eq!(finding.summary, "nginx refuses its configuration: unexpected '}'");
+}
+
+#[test]
+fn a_pool_of_another_host_is_not_this_one_s() {
+    let nginx = NGINX.replace("unix:/var/run/php/php8.2-fpm.sock", "10.0.0.9:9000");
+    let pool = POOL.replace("/run/php/php8.2-fpm.sock", "9000");
+    let report = fpm(&[("etc/nginx/nginx.conf", &nginx)], &pool);
+    assert!(!report.findings.iter().any(|finding| finding.kind == "web_admits_more_than_php"));
+}
+
+#[test]
+fn values_that_double_themselves_end() {
+    let mut conf = "Define A0 aaaaaaaaaaaaaaaa\n".to_owned();
+    for number in 1..60 {
+        conf += &format!("Define A{number} ${{A{0}}}${{A{0}}}\n", number - 1);
+    }
+    let report = report(GIB, &[("etc/apache2/apache2.conf", &conf)]);
+    let said = report.notes.iter().find(|note| note.text.contains("of resolved variables"));
+    assert_eq!(said.unwrap().at.as_ref().unwrap().file.to_str(), Some("/etc/apache2/apache2.conf"));
+}
+
+#[test]
+fn folders_that_hold_themselves_end() {
+    let (folder, root) = tree(&[
+        ("etc/apache2/apache2.conf", "Include conf\n"),
+        ("etc/apache2/conf/a", "MaxRequestWorkers 9\n"),
+    ]);
+    for name in ["x", "y"] {
+        let link = folder.path().join("etc/apache2/conf").join(name);
+        std::os::unix::fs::symlink(".", link).unwrap();
+    }
+    let conf = Path::new("/etc/apache2/apache2.conf");
+    let config = Config::read(&root, conf, &BTreeMap::new(), &mut Notes::default());
+    assert!((40..=5000).contains(&config.files.len()), "{}", config.files.len());
 }

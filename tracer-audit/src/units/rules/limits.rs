@@ -1,42 +1,60 @@
 //! Limits of memory: none, one that holds nothing, one that kills, one that is not in force.
 
-use super::{finding, has_workers, in_proportion};
+use super::{finding, has_workers};
 use crate::Context;
-use crate::report::{Finding, Severity, Subject};
+use crate::budget::{Demand, worst_bytes};
+use crate::report::{Finding, Severity};
 use crate::size::human;
-use crate::system::pressure;
+use crate::system::pressure::in_proportion;
 use crate::units::{PAGE_BYTES, Service, Unit};
+
+/// How many units that are used run the same, this one among them.
+fn alike(context: &Context<'_>, unit: &Unit) -> u64 {
+    let used = context.facts.units.used();
+    used.filter(|other| other.service == unit.service).count() as u64
+}
+
+/// What units of `service` take; which of several takes what, the budget does not tell.
+fn demands<'a>(
+    context: &Context<'a>,
+    service: Service,
+) -> impl Iterator<Item = &'a Demand> + use<'a> {
+    let own = move |demand: &&Demand| {
+        let named = match service {
+            Service::Nginx => demand.name == "nginx",
+            Service::Apache => demand.name.starts_with("apache2"),
+            _ => true,
+        };
+        named && demand.subject == service.subject()
+    };
+    context.budget.demands.iter().filter(own)
+}
 
 /// What may be given to `unit`, in whole 64 MiB; None where the memory is not known.
 fn fence_bytes(context: &Context<'_>, unit: &Unit) -> Option<u64> {
-    let subject = unit.service.subject();
-    let alike = context
-        .facts
-        .units
-        .used()
-        .filter(|other| has_workers(other) && other.service.subject() == subject);
-    let room = context.budget.room_for_bytes(subject) / (alike.count() as u64).max(1);
-    Some(room >> 26 << 26).filter(|&bytes| bytes > 0)
+    let room = context.budget.room_for_bytes(unit.service.subject());
+    Some((room / alike(context, unit).max(1)) >> 26 << 26).filter(|&bytes| bytes > 0)
 }
 
 pub fn unbounded(context: &Context<'_>, unit: &Unit) -> Option<Finding> {
-    let bounded = unit.memory_max_bytes.is_some()
-        || unit.memory_high_bytes.is_some()
-        || unit.slice_max.is_some();
+    // cgroup v1 has no MemoryHigh.
+    let slowed = unit.memory_high_bytes.is_some() && !context.facts.units.cgroup_v1;
+    let bounded = unit.memory_max_bytes.is_some() || slowed || unit.slice_max.is_some();
+    let worst = worst_bytes(demands(context, unit.service));
     // Apache's own workers are small; those that run PHP are a demand.
     let total = context.budget.total_bytes;
-    let small = unit.service == Service::Apache
-        && pressure::worst_bytes(context, Subject::Web).is_none_or(|worst| worst <= total);
+    let small = unit.service == Service::Apache && worst.is_some_and(|worst| worst <= total);
     if !has_workers(unit) || bounded || small {
         return None;
     }
-    let summary = match pressure::worst_bytes(context, unit.service.subject()) {
-        Some(worst) if worst > 0 => format!(
+    let summary = match worst {
+        Some(worst) if worst > 0 && alike(context, unit) == 1 => format!(
             "{} has no MemoryMax: nothing stops its workers before they take {}",
             unit.name,
             human(worst)
         ),
-        _ => format!("{} has no MemoryMax: its workers can take all memory", unit.name),
+        Some(_) => format!("{} has no MemoryMax: nothing bounds its workers together", unit.name),
+        None => format!("{} has no MemoryMax: its workers can take all memory", unit.name),
     };
     let mut finding = finding(
         "unit_unbounded",
@@ -84,13 +102,10 @@ pub fn above_memory(context: &Context<'_>, unit: &Unit) -> Option<Finding> {
 /// A limit below what the service needs to do its work kills it.
 pub fn too_small(context: &Context<'_>, unit: &Unit) -> Option<Finding> {
     let limit = unit.memory_max_bytes?;
-    let subject = unit.service.subject();
-    let alike = context.facts.units.used().filter(|other| other.service.subject() == subject);
-    // Which of several instances needs what, the budget does not tell.
-    if alike.count() != 1 {
+    if alike(context, unit) != 1 {
         return None;
     }
-    let own = context.budget.demands.iter().filter(|demand| demand.subject == subject);
+    let own = demands(context, unit.service);
     let needed = own.map(|demand| demand.reserved_bytes).fold(0, u64::saturating_add);
     if needed <= limit {
         return None;

@@ -11,7 +11,6 @@ mod tests;
 use super::{Service, Unit};
 use crate::Context;
 use crate::report::{Finding, Severity, Subject};
-use crate::system::pressure;
 
 /// Judges all units that are used.
 pub fn judge(context: &Context<'_>) -> Vec<Finding> {
@@ -37,11 +36,6 @@ pub fn judge(context: &Context<'_>) -> Vec<Finding> {
     found.extend(oom::oom_order(context));
     found.extend(oom::unprotected(context));
     found
-}
-
-/// Worth knowing, or a warning where memory can run out.
-fn in_proportion(context: &Context<'_>) -> Severity {
-    if pressure::excess_bytes(context).is_some() { Severity::Warning } else { Severity::Info }
 }
 
 fn finding(

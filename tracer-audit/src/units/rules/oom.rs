@@ -1,9 +1,9 @@
 //! Who dies first, and who with it.
 
-use super::{finding, has_workers, in_proportion};
+use super::{finding, has_workers};
 use crate::Context;
 use crate::report::{Finding, Severity};
-use crate::system::pressure;
+use crate::system::pressure::{can_run_out, in_proportion};
 use crate::units::settings::OomPolicy;
 use crate::units::{Service, Unit};
 
@@ -61,10 +61,12 @@ pub fn oom_order(context: &Context<'_>) -> Vec<Finding> {
         let (own_at, php_at) =
             (&unit.settings.oom_score_adjust.at, &php.settings.oom_score_adjust.at);
         let to = (i64::from(other) - 100).clamp(-900, 0).to_string();
-        finding.change = Some(if own > 0 || other > -800 {
+        // Below -900 nothing is left to go.
+        finding.change = Some(if other > -800 {
             unit.change("OOMScoreAdjust", own_at.as_ref(), "Service", &to)
         } else {
-            php.change("OOMScoreAdjust", php_at.as_ref(), "Service", "0")
+            let to = (own + 100).clamp(0, 1000).to_string();
+            php.change("OOMScoreAdjust", php_at.as_ref(), "Service", &to)
         });
         finding.at = Some(own_at.clone().or(php_at.clone()).unwrap_or_else(|| unit.place()));
         finding.others = own_at.as_ref().and(php_at.clone()).into_iter().collect();
@@ -75,7 +77,7 @@ pub fn oom_order(context: &Context<'_>) -> Vec<Finding> {
 
 /// A database that the kernel takes for any other process, where memory can run out.
 pub fn unprotected(context: &Context<'_>) -> Vec<Finding> {
-    if pressure::excess_bytes(context).is_none() {
+    if !can_run_out(context) {
         return Vec::new();
     }
     let units = &context.facts.units;

@@ -1,23 +1,25 @@
 //! Whether a unit comes back after a kill, and after several.
 
-use super::{finding, in_proportion};
+use super::finding;
 use crate::Context;
 use crate::report::{Finding, Severity};
+use crate::system::pressure::in_proportion;
 use crate::units::Unit;
 use crate::units::settings::{OomPolicy, Restart};
 
-/// Whether systemd starts it again after the kernel killed it. Where the policy stops or kills what is left,
-/// the end counts as an OOM kill, which is no abort.
-fn is_restarted(unit: &Unit) -> bool {
+/// Whether systemd starts it again after the kernel killed it. Where systemd hears of the kill and the policy
+/// stops or kills what is left, the end counts as an OOM kill, which is no abort.
+fn is_restarted(context: &Context<'_>, unit: &Unit) -> bool {
+    let hears = !context.facts.units.cgroup_v1;
     match unit.settings.restart.value {
         Restart::Always | Restart::OnFailure | Restart::OnAbnormal => true,
-        Restart::OnAbort => unit.settings.oom_policy.value == OomPolicy::Continue,
+        Restart::OnAbort => !hears || unit.settings.oom_policy.value == OomPolicy::Continue,
         Restart::No | Restart::OnSuccess | Restart::OnWatchdog => false,
     }
 }
 
 pub fn not_restarted(context: &Context<'_>, unit: &Unit) -> Option<Finding> {
-    if is_restarted(unit) {
+    if is_restarted(context, unit) {
         return None;
     }
     let at = unit.settings.restart.at.clone();
@@ -44,7 +46,7 @@ pub fn start_limit(context: &Context<'_>, unit: &Unit) -> Option<Finding> {
     let limited = burst.value > 0 && interval.value > 0;
     let pause_us = settings.restart_us.value;
     let reached = u64::from(burst.value).saturating_mul(pause_us) < interval.value;
-    if !is_restarted(unit) || !limited || !reached {
+    if !is_restarted(context, unit) || !limited || !reached {
         return None;
     }
     let severity = in_proportion(context);
@@ -54,18 +56,19 @@ pub fn start_limit(context: &Context<'_>, unit: &Unit) -> Option<Finding> {
     }
     let places = [&interval.at, &burst.at, &settings.restart_us.at, &settings.restart.at];
     let at = places.into_iter().find_map(Clone::clone).unwrap_or_else(|| unit.place());
-    let seconds = |us: u64| {
-        if us == u64::MAX { "ever".to_owned() } else { format!("{} s", us as f64 / 1e6) }
+    let seconds = |us: u64| us as f64 / 1e6;
+    let within = match interval.value {
+        u64::MAX => "in its life".to_owned(),
+        us => format!("within {} s", seconds(us)),
     };
     let mut finding = finding(
         "unit_start_limit",
         severity,
         unit,
         format!(
-            "{} stays down after {} starts within {}: it is started again after {}",
+            "{} stays down after {} starts {within}: it is started again after {} s",
             unit.name,
             burst.value,
-            seconds(interval.value),
             seconds(pause_us)
         ),
         "Kills that follow each other use up the starts within seconds; after that nobody starts it.",

@@ -1,13 +1,12 @@
 //! The rules on small trees.
 
-use std::fs;
 use std::path::Path;
 
 use super::*;
 use crate::budget::{Budget, Demand};
 use crate::origin::Notes;
-use crate::test::{one, to};
-use crate::{Facts, Machine, Observed, Process, Root};
+use crate::test::{files, one, to, tree};
+use crate::{Facts, Machine, Observed, Process};
 
 const GIB: u64 = 1 << 30;
 
@@ -24,20 +23,18 @@ fn demand(subject: Subject, reserved_bytes: u64, worst_bytes: u64) -> Demand {
 }
 
 /// A host of 16 GiB with the files of a tree (`-- PATH`, then lines), all units started at boot.
-fn judged(tree: &str, demands: Vec<Demand>, processes: Vec<Process>) -> Vec<Finding> {
-    let folder = tempfile::tempdir().unwrap();
-    for part in tree.split("-- ").skip(1) {
-        let (path, text) = part.split_once('\n').unwrap();
-        let outside = folder.path().join(path);
-        fs::create_dir_all(outside.parent().unwrap()).unwrap();
-        fs::write(&outside, text).unwrap();
-        if path.ends_with(".service") {
-            let wants = folder.path().join("etc/systemd/system/multi-user.target.wants");
-            fs::create_dir_all(&wants).unwrap();
-            fs::write(wants.join(outside.file_name().unwrap()), "").unwrap();
-        }
-    }
-    let root = Root::new(folder.path()).unwrap();
+fn judged(text: &str, demands: Vec<Demand>, processes: Vec<Process>) -> Vec<Finding> {
+    let mut all = files(text);
+    let unit = |path: &&str| path.ends_with(".service");
+    let wants: Vec<String> = all
+        .iter()
+        .map(|(path, _)| *path)
+        .filter(unit)
+        .filter_map(|path| path.rsplit_once('/'))
+        .map(|(_, name)| format!("etc/systemd/system/multi-user.target.wants/{name}"))
+        .collect();
+    all.extend(wants.iter().map(|path| (path.as_str(), "")));
+    let (_folder, root) = tree(&all);
     let mut notes = Notes::default();
     let facts = Facts {
         machine: Machine { total_bytes: 16 * GIB, ..Machine::default() },
@@ -55,6 +52,7 @@ fn judged(tree: &str, demands: Vec<Demand>, processes: Vec<Process>) -> Vec<Find
     judge(&Context { facts: &facts, budget: &budget, observed: &observed })
 }
 
+const V1: &str = "-- sys/fs/cgroup/memory/memory.limit_in_bytes\n9223372036854771712\n";
 const PHP: &str = "-- usr/lib/systemd/system/php8.3-fpm.service\n[Service]\nExecStart=/bin/true\n";
 const MARIADB: &str =
     "-- usr/lib/systemd/system/mariadb.service\n[Service]\nRestart=on-abnormal\nRestartSec=5s\n";
@@ -136,6 +134,11 @@ fn starts_may_be_used_up() {
     );
     assert_eq!(to(limit), "/etc/systemd/system/mariadb.service.d/a.conf:4 RestartSec=13s");
     assert_eq!(limit.at.as_ref().unwrap().line, Some(2));
+    let found =
+        judged(&format!("{MARIADB}{}", own.replace("=60", "=infinity")), Vec::new(), Vec::new());
+    let limit = one(&found, "unit_start_limit");
+    assert!(limit.summary.contains("after 5 starts in its life:"), "{}", limit.summary);
+    assert!(to(limit).ends_with("a.conf:2 StartLimitIntervalSec=0"), "{}", to(limit));
 }
 
 #[test]
@@ -162,15 +165,82 @@ fn a_limit_that_is_not_in_force_is_told() {
 
 #[test]
 fn an_unused_unit_is_nobodys_business() {
-    let tree =
+    let text =
         format!("{PHP}-- etc/systemd/system/php8.3-fpm.service.d/a.conf\n[Service]\nMemoryMax=x\n");
-    let folder = tempfile::tempdir().unwrap();
-    for part in tree.split("-- ").skip(1) {
-        let (path, text) = part.split_once('\n').unwrap();
-        fs::create_dir_all(folder.path().join(path).parent().unwrap()).unwrap();
-        fs::write(folder.path().join(path), text).unwrap();
-    }
-    let facts = crate::units::read(&Root::new(folder.path()).unwrap(), &[], &mut Notes::default());
+    let (_folder, root) = tree(&files(&text));
+    let facts = crate::units::read(&root, &[], &mut Notes::default());
     assert_eq!(facts.units.len(), 1);
     assert_eq!(facts.used().count(), 0);
+}
+
+#[test]
+fn workers_without_a_limit_can_take_all_memory() {
+    let tree = format!("{PHP}-- usr/lib/systemd/system/apache2.service\n[Service]\n");
+    let unlimited = |subject, name: &str| Demand {
+        name: name.to_owned(),
+        worst_bytes: None,
+        ..demand(subject, GIB, 0)
+    };
+    let demands = vec![
+        demand(Subject::Php, GIB, 2 * GIB),
+        unlimited(Subject::Php, "raw"),
+        unlimited(Subject::Web, "apache2 with mod_php"),
+        Demand { name: "nginx".to_owned(), ..demand(Subject::Web, 0, GIB) },
+    ];
+    let found = judged(&tree, demands, Vec::new());
+    let of = |name: &str| {
+        let own = |one: &&Finding| one.kind == "unit_unbounded" && one.name == name;
+        found.iter().find(own).unwrap_or_else(|| panic!("{found:#?}"))
+    };
+    for name in ["php8.3-fpm.service", "apache2.service"] {
+        assert_eq!(of(name).severity, Severity::Warning);
+        assert!(of(name).summary.ends_with("its workers can take all memory"), "{:?}", of(name));
+    }
+}
+
+#[test]
+fn of_two_units_neither_takes_what_both_take() {
+    let two = format!("{PHP}{}", PHP.replace("8.3", "8.2"));
+    let found = judged(&two, vec![demand(Subject::Php, GIB, 2 * GIB)], Vec::new());
+    let told: Vec<_> = found.iter().filter(|one| one.kind == "unit_unbounded").collect();
+    assert_eq!(told.len(), 2);
+    assert!(told.iter().all(|one| !one.summary.contains("GiB")), "{told:#?}");
+}
+
+#[test]
+fn another_server_s_need_is_not_this_one_s() {
+    let nginx = "-- etc/systemd/system/nginx.service\n[Service]\nMemoryMax=64M\n";
+    let demands = vec![
+        Demand { name: "nginx".to_owned(), ..demand(Subject::Web, 40 << 20, GIB) },
+        Demand { name: "apache2".to_owned(), ..demand(Subject::Web, 160 << 20, GIB) },
+    ];
+    let found = judged(nginx, demands, Vec::new());
+    assert!(!found.iter().any(|one| one.kind == "unit_limit_too_small"), "{found:#?}");
+}
+
+#[test]
+fn on_abort_starts_again_what_systemd_did_not_hear_of() {
+    let unit = "-- usr/lib/systemd/system/mariadb.service\n[Service]\nRestart=on-abort\n";
+    one(&judged(unit, Vec::new(), Vec::new()), "unit_not_restarted");
+    let found = judged(&format!("{unit}{V1}"), Vec::new(), Vec::new());
+    assert!(!found.iter().any(|one| one.kind == "unit_not_restarted"), "{found:#?}");
+}
+
+#[test]
+fn php_that_is_spared_more_than_any_database_can_be_is_changed() {
+    let own = "-- etc/systemd/system/php8.3-fpm.service.d/a.conf\n[Service]\nOOMScoreAdjust=-950\n\
+               -- etc/systemd/system/mariadb.service.d/a.conf\n[Service]\nOOMScoreAdjust=50\n";
+    let found = judged(&format!("{PHP}{MARIADB}{own}"), Vec::new(), Vec::new());
+    let order = to(one(&found, "unit_dies_before_php"));
+    assert_eq!(order, "/etc/systemd/system/php8.3-fpm.service.d/a.conf:2 OOMScoreAdjust=150");
+}
+
+#[test]
+fn what_cgroup_v1_does_not_have_bounds_nothing() {
+    let unit = format!("{PHP}MemoryHigh=1G\n");
+    let unbounded = |text: &str| {
+        let found = judged(text, Vec::new(), Vec::new());
+        found.iter().any(|one| one.kind == "unit_unbounded")
+    };
+    assert!(!unbounded(&unit) && unbounded(&format!("{unit}{V1}")));
 }

@@ -15,6 +15,7 @@ use crate::root::Root;
 use crate::web::socket::Socket;
 use mpm::Mpm;
 use read::{Config, Refused};
+use words::word;
 
 /// Debian's main file.
 const MAIN: &str = "/etc/apache2/apache2.conf";
@@ -28,7 +29,10 @@ pub struct Apache {
     pub mpm: Option<Mpm>,
     /// The version of mod_php; the inner one is None where its file does not tell.
     pub php: Option<Option<Version>>,
-    /// `php_value memory_limit` and its kin, bytes, wherever they stand; None is no limit.
+    /// `php_value memory_limit` and its kin outside of sections, which comes before php.ini, bytes; the inner None
+    /// is no limit.
+    pub php_limit: Option<Set<Option<u64>>>,
+    /// Those of sections, bytes; None is no limit.
     pub php_limits: Vec<Set<Option<u64>>>,
     /// Where requests for PHP-FPM go.
     pub sockets: Vec<(Socket, Origin)>,
@@ -69,18 +73,26 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Option<Apa
         let version = library.strip_prefix("libphp").and_then(|rest| rest.strip_suffix(".so"));
         php.then(|| version.and_then(Version::dotted))
     });
-    let php_limits = config.directives().filter_map(|directive| {
+    let mut php_limit = None;
+    let mut php_limits = Vec::new();
+    for directive in config.directives() {
         let name = directive.name.to_ascii_lowercase();
-        let limit = directive.args.strip_prefix("memory_limit")?.trim().trim_matches('"');
-        let sets = name == "php_value" || name == "php_admin_value";
-        let limit = quantity::parse(limit, version.flatten()).limit();
-        sets.then(|| Set::at(limit, directive.at.clone()))
-    });
+        let (key, value) = word(&directive.args);
+        if (name == "php_value" || name == "php_admin_value") && key == "memory_limit" {
+            let limit = quantity::parse(&word(value).0, version.flatten()).limit();
+            let limit = Set::at(limit, directive.at.clone());
+            match directive.depth {
+                0 => php_limit = Some(limit),
+                _ => php_limits.push(limit),
+            }
+        }
+    }
     Some(Apache {
         conf: conf.to_path_buf(),
         mpm: Mpm::of(&config),
         php: version,
-        php_limits: php_limits.collect(),
+        php_limit,
+        php_limits,
         sockets: sockets.into_iter().collect(),
         refused: config.refused.clone(),
         running: own.iter().map(|process| process.tgid).collect(),

@@ -1,23 +1,28 @@
 //! Reads Apache's files: continued lines, variables, sections that count only with a module or a define, and
-//! includes where they stand.
+//! includes where they stand (server/core.c, config.c and util.c of 2.4).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::words::{lines, negated, version, word};
-use crate::bound::{Bound, short};
+use crate::bound::short;
 use crate::origin::{Notes, Origin};
+use crate::php::fpm::conf::is_folder;
 use crate::root::Root;
+use crate::web::include::{Entry, Includes, is_pattern};
 
-/// Deepest include.
-const MAX_DEPTH: usize = 20;
+/// Deepest include, and deepest folder of one: AP_MAX_INCLUDE_DEPTH, AP_MAX_INCLUDE_DIR_DEPTH.
+const MAX_DEPTH: usize = 128;
 
 /// Most files.
-const MAX_FILES: usize = 2000;
+const MAX_FILES: usize = 5000;
 
-/// Most directives that are kept.
-const MAX_DIRECTIVES: usize = 50_000;
+/// Most bytes of lines with variables in them, resolved: a few lines can double a value again and again.
+const MAX_RESOLVED_BYTES: usize = 16 << 20;
+
+/// Directives whose lines findings propose to change.
+const CHANGED: [&str; 4] = ["maxrequestworkers", "maxclients", "php_value", "php_admin_value"];
 
 /// Modules that are always there in Debian's build, by the names that `<IfModule>` knows.
 const BUILT_IN: [&str; 16] = [
@@ -109,7 +114,7 @@ pub struct Config {
     pub refused: Option<(Origin, Refused)>,
     /// What was read, in order.
     pub files: Vec<Arc<Path>>,
-    /// The text of each line outside of sections.
+    /// The text of the lines that findings propose to change.
     pub lines: BTreeMap<Origin, String>,
 }
 
@@ -128,14 +133,16 @@ impl Config {
             notes,
             environment,
             server_root: conf.parent().unwrap_or(Path::new("/")).to_path_buf(),
-            defines: BTreeMap::new(),
+            defines: BTreeSet::new(),
+            variables: BTreeMap::new(),
+            resolved_bytes: 0,
             names,
             sections: 0,
-            depth: 0,
-            bound: Bound::new(MAX_FILES),
+            includes: Includes::new(root, MAX_FILES, MAX_DEPTH),
         };
         let result = reader.file(conf, &Origin::whole(conf), false);
         let mut config = reader.config;
+        config.files = reader.includes.into_files();
         config.refused = result.err();
         config
     }
@@ -162,13 +169,16 @@ struct Reader<'a> {
     notes: &'a mut Notes,
     environment: &'a BTreeMap<String, String>,
     server_root: PathBuf,
-    defines: BTreeMap<String, String>,
+    defines: BTreeSet<String>,
+    /// The values of those that have one.
+    variables: BTreeMap<String, String>,
+    /// Of lines with variables in them, so far.
+    resolved_bytes: usize,
     /// By which `<IfModule>` knows what is loaded.
     names: BTreeSet<String>,
     /// Open ones that are in the tree.
     sections: usize,
-    depth: usize,
-    bound: Bound,
+    includes: Includes<'a>,
 }
 
 /// A section that is open in a file.
@@ -183,40 +193,28 @@ struct Open {
 
 impl Reader<'_> {
     fn file(&mut self, path: &Path, from: &Origin, optional: bool) -> Result<(), Failed> {
-        let text = match self.root.read(path) {
-            Ok(text) => text,
-            Err(error) => {
-                self.notes.unread(&error);
-                let pattern = path.display().to_string();
-                let missing = error.is_missing() && !optional;
-                return if missing {
-                    Err((from.clone(), Refused::NoFile { pattern }))
-                } else {
-                    Ok(())
-                };
+        let (file, text) = match self.includes.enter(path, from, self.notes) {
+            Entry::File(file, text) => (file, text),
+            Entry::Missing if optional => return Ok(()),
+            Entry::Missing | Entry::NoFile | Entry::Null => {
+                let pattern = short(&path.display().to_string());
+                return Err((from.clone(), Refused::NoFile { pattern }));
             }
+            Entry::Unread => return Ok(()),
+            Entry::TooDeep => return Err((from.clone(), Refused::TooDeep)),
         };
-        if self.depth == MAX_DEPTH {
-            return Err((from.clone(), Refused::TooDeep));
-        }
-        if !self.bound.takes(text.len(), from, self.notes) {
-            return Ok(());
-        }
-        let file: Arc<Path> = path.into();
-        self.config.files.push(file.clone());
-        self.depth += 1;
         let mut open: Vec<Open> = Vec::new();
         for (number, line) in lines(&text) {
-            if self.bound.full {
+            if self.includes.is_full() {
                 break;
             }
             self.line(&line, Origin::new(&file, number), &mut open)?;
         }
-        self.depth -= 1;
+        self.includes.leave();
         // Apache does not miss the end of an `<IfModule>` that holds.
         let unclosed = open.into_iter().find(|section| section.soaked || !section.transparent);
         match unclosed {
-            Some(section) if !self.bound.full => {
+            Some(section) if !self.includes.is_full() => {
                 Err((section.at, Refused::NotClosed { name: short(&section.name) }))
             }
             _ => Ok(()),
@@ -228,7 +226,10 @@ impl Reader<'_> {
             return Ok(());
         }
         let soaked = open.last().is_some_and(|section| section.soaked);
-        let line = if soaked { raw.to_owned() } else { self.resolved(raw) };
+        let line = if soaked { Some(raw.to_owned()) } else { self.resolved(raw, &at) };
+        let Some(line) = line else {
+            return Ok(());
+        };
         if let Some(section) = line.strip_prefix("</") {
             return self.close(section, at, open);
         }
@@ -279,7 +280,7 @@ impl Reader<'_> {
         let args = rest[..closing].trim();
         let holds = match name.to_ascii_lowercase().as_str() {
             "ifmodule" => Some(negated(args, |name| self.names.contains(name))),
-            "ifdefine" => Some(negated(args, |name| self.defines.contains_key(name))),
+            "ifdefine" => Some(negated(args, |name| self.defines.contains(name))),
             "iffile" => Some(negated(args, |path| self.root.exists(&self.below(path)))),
             "ifdirective" => Some(negated(args, |name| self.knows(name))),
             "ifversion" => Some(version(args)),
@@ -304,14 +305,19 @@ impl Reader<'_> {
             "include" => return self.include(&first, at, false),
             "includeoptional" => return self.include(&first, at, true),
             "define" => {
-                let (value, _) = word(rest);
-                self.defines.insert(first, value);
+                if !rest.is_empty() {
+                    self.variables.insert(first.clone(), word(rest).0);
+                }
+                self.defines.insert(first);
             }
-            "undefine" => drop(self.defines.remove(&first)),
+            "undefine" => {
+                self.variables.remove(&first);
+                self.defines.remove(&first);
+            }
             "serverroot" => self.server_root = PathBuf::from(first),
             "loadmodule" => self.load(&first, word(rest).0),
-            _ => {
-                if self.sections == 0 {
+            lower => {
+                if CHANGED.contains(&lower) {
                     self.config.lines.insert(at.clone(), raw.to_owned());
                 }
                 self.push(name.to_owned(), args.to_owned(), at);
@@ -321,11 +327,9 @@ impl Reader<'_> {
     }
 
     fn push(&mut self, name: String, args: String, at: Origin) {
-        if self.config.items.len() == MAX_DIRECTIVES {
-            self.bound.stop(&at, "50000 directives", self.notes);
-            return;
+        if self.includes.keeps(self.config.items.len(), &at, self.notes) {
+            self.config.items.push(Directive { name, args, at, depth: self.sections });
         }
-        self.config.items.push(Directive { name, args, at, depth: self.sections });
     }
 
     /// `<IfModule>` knows a module by its symbol and by the name of its source.
@@ -367,10 +371,12 @@ impl Reader<'_> {
 
     fn include(&mut self, pattern: &str, at: Origin, optional: bool) -> Result<(), Failed> {
         let path = self.below(pattern);
-        if !pattern.contains(['*', '?', '[']) {
+        if !is_pattern(pattern) {
             return self.tree(&path, &at, optional, 0);
         }
-        let found = self.root.glob(&path).unwrap_or_default();
+        let Some(found) = self.includes.matches(&path, &at, self.notes) else {
+            return Ok(());
+        };
         if found.is_empty() && !optional {
             return Err((at, Refused::NoFile { pattern: short(pattern) }));
         }
@@ -385,23 +391,20 @@ impl Reader<'_> {
         optional: bool,
         depth: usize,
     ) -> Result<(), Failed> {
-        if !crate::php::fpm::conf::is_folder(self.root, path) || depth == MAX_DEPTH {
+        if !is_folder(self.root, path) {
             return self.file(path, at, optional);
         }
-        let names = match self.root.list(path) {
-            Ok(names) => names,
-            Err(error) => {
-                self.notes.unread(&error);
-                Vec::new()
-            }
-        };
+        if depth == MAX_DEPTH {
+            return Err((at.clone(), Refused::TooDeep));
+        }
+        let names = self.includes.list(path, at, self.notes);
         names.iter().try_for_each(|name| {
-            if self.bound.full { Ok(()) } else { self.tree(name, at, optional, depth + 1) }
+            if self.includes.is_full() { Ok(()) } else { self.tree(name, at, optional, depth + 1) }
         })
     }
 
-    /// `${name}`, from a Define or the environment; an unknown one stays.
-    fn resolved(&self, line: &str) -> String {
+    /// `${name}`, from a Define or the environment; an unknown one stays. None where it becomes too much.
+    fn resolved(&mut self, line: &str, at: &Origin) -> Option<String> {
         let mut out = String::new();
         let mut rest = line;
         while let Some(start) = rest.find("${") {
@@ -410,13 +413,20 @@ impl Reader<'_> {
             };
             let name = &rest[start + 2..start + len];
             out.push_str(&rest[..start]);
-            match self.defines.get(name).or_else(|| self.environment.get(name)) {
+            match self.variables.get(name).or_else(|| self.environment.get(name)) {
                 Some(value) => out.push_str(value),
                 None => out.push_str(&rest[start..=start + len]),
             }
+            if self.resolved_bytes + out.len() > MAX_RESOLVED_BYTES {
+                let many = format!("{} MiB of resolved variables", MAX_RESOLVED_BYTES >> 20);
+                self.includes.stop(at, &many, self.notes);
+                return None;
+            }
             rest = &rest[start + len + 1..];
         }
+        // What follows the last variable is no longer than its file.
+        self.resolved_bytes += out.len();
         out.push_str(rest);
-        out
+        Some(out)
     }
 }

@@ -61,21 +61,19 @@ pub fn read(root: &Root, processes: &[Process], notes: &mut Notes) -> Option<Ngi
     let cpu = |line: &&str| line.starts_with("cpu") && !line.starts_with("cpu ");
     let cpus = stat.lines().filter(cpu).count() as u32;
     let find = |name: &str, block: &str| {
-        let wanted = |directive: &&Directive| directive.name == name && directive.block == block;
+        let wanted = |directive: &&Directive| directive.name == name && &*directive.block == block;
         config.directives.iter().rev().find(wanted)
     };
+    let number = |found: &Directive| {
+        let number: u64 = found.args.first()?.parse().ok()?;
+        Some(u32::try_from(number).unwrap_or(u32::MAX))
+    };
     let processes = match find("worker_processes", "") {
-        Some(found) => {
-            let number = found.args.first().and_then(|text| text.parse().ok());
-            Set::at(number, found.at.clone())
-        }
+        Some(found) => Set::at(number(found), found.at.clone()),
         None => Set::default_of(Some(1)),
     };
     let connections = match find("worker_connections", "events") {
-        Some(found) => {
-            let number = found.args.first().and_then(|text| text.parse().ok());
-            Set::at(number.unwrap_or(512), found.at.clone())
-        }
+        Some(found) => Set::at(number(found).unwrap_or(512), found.at.clone()),
         None => Set::default_of(512),
     };
     Some(Nginx {

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::words::{End, Words};
-use crate::bound::{Bound, short};
+use crate::bound::short;
 use crate::origin::{Notes, Origin};
 use crate::root::Root;
+use crate::web::include::{Entry, Includes, is_pattern};
 use crate::web::socket::Socket;
 
 /// Deepest include; nginx itself stops when it has no file descriptors left.
@@ -19,20 +20,17 @@ const MAX_BLOCKS: usize = 200;
 /// Most files.
 const MAX_FILES: usize = 5000;
 
-/// Most directives that are kept.
-const MAX_DIRECTIVES: usize = 50_000;
-
 /// A directive, or the head of a block.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Directive {
     /// First word.
     pub name: String,
-    /// The others.
+    /// The others, as far as they are kept.
     pub args: Vec<String>,
     /// Name of the innermost block around it; empty outside of all.
-    pub block: String,
+    pub block: Arc<str>,
     /// First argument of that block.
-    pub block_arg: String,
+    pub block_arg: Arc<str>,
     /// Where.
     pub at: Origin,
 }
@@ -46,6 +44,9 @@ pub enum Refused {
         /// A character.
         what: char,
     },
+    /// A word or comment that does not fit into nginx's buffer.
+    #[error("a word or comment is longer than 4095 bytes")]
+    TooLong,
     /// The file ends in the middle.
     #[error("the file ends before a ; or }}")]
     End,
@@ -89,18 +90,16 @@ impl Config {
     /// Reads `conf`; includes are relative to its folder.
     pub fn read(root: &Root, conf: &Path, notes: &mut Notes) -> Self {
         let folder = conf.parent().unwrap_or(Path::new("/")).to_path_buf();
-        let blocks = Vec::new();
         let mut reader = Reader {
             config: Self::default(),
-            root,
             notes,
             folder,
-            blocks,
-            depth: 0,
-            bound: Bound::new(MAX_FILES),
+            blocks: Vec::new(),
+            includes: Includes::new(root, MAX_FILES, MAX_DEPTH),
         };
         let result = reader.file(conf, &Origin::whole(conf));
         let mut config = reader.config;
+        config.files = reader.includes.into_files();
         config.refused = result.err();
         config
     }
@@ -109,7 +108,7 @@ impl Config {
     pub fn sockets(&self) -> Vec<(Socket, Origin)> {
         let of = |name| self.directives.iter().filter(move |directive| directive.name == name);
         let mut upstreams: BTreeMap<&str, Vec<&Directive>> = BTreeMap::new();
-        for server in of("server").filter(|server| server.block == "upstream") {
+        for server in of("server").filter(|server| &*server.block == "upstream") {
             upstreams.entry(&server.block_arg).or_default().push(server);
         }
         let mut sockets: BTreeMap<Socket, Origin> = BTreeMap::new();
@@ -139,38 +138,27 @@ type Failed = (Origin, Refused);
 
 struct Reader<'a> {
     config: Config,
-    root: &'a Root,
     notes: &'a mut Notes,
     folder: PathBuf,
     /// Names and first arguments of the open blocks.
-    blocks: Vec<(String, String)>,
-    depth: usize,
-    bound: Bound,
+    blocks: Vec<(Arc<str>, Arc<str>)>,
+    includes: Includes<'a>,
 }
 
 impl Reader<'_> {
     fn file(&mut self, path: &Path, from: &Origin) -> Result<(), Failed> {
-        let text = match self.root.read(path) {
-            Ok(text) => text,
-            Err(error) => {
-                self.notes.unread(&error);
-                let path = path.display().to_string();
-                let refused = error.is_for_all().then(|| (from.clone(), Refused::NoFile { path }));
-                return refused.map_or(Ok(()), Err);
+        let (file, text) = match self.includes.enter(path, from, self.notes) {
+            Entry::File(file, text) => (file, text),
+            Entry::Missing | Entry::NoFile => {
+                let path = short(&path.display().to_string());
+                return Err((from.clone(), Refused::NoFile { path }));
             }
+            Entry::Null | Entry::Unread => return Ok(()),
+            Entry::TooDeep => return Err((from.clone(), Refused::TooDeep)),
         };
-        if self.depth == MAX_DEPTH {
-            return Err((from.clone(), Refused::TooDeep));
-        }
-        if !self.bound.takes(text.len(), from, self.notes) {
-            return Ok(());
-        }
-        let file: Arc<Path> = path.into();
-        self.config.files.push(file.clone());
-        self.depth += 1;
         let outer = self.blocks.len();
         let mut words = Words::new(&text);
-        while !self.bound.full {
+        while !self.includes.is_full() {
             let (args, line, end) = match words.directive() {
                 Ok(found) => found,
                 Err(refused) => return Err((Origin::new(&file, words.line), refused)),
@@ -193,7 +181,7 @@ impl Reader<'_> {
                 }
             }
         }
-        self.depth -= 1;
+        self.includes.leave();
         Ok(())
     }
 
@@ -202,8 +190,9 @@ impl Reader<'_> {
         if name == "include" && !block && args.len() == 1 {
             return self.include(&args[0], &at);
         }
-        let (around, around_arg) = self.blocks.last().cloned().unwrap_or_default();
-        let counted = match (name.as_str(), around.as_str()) {
+        let outside = || (Arc::from(""), Arc::from(""));
+        let (around, around_arg) = self.blocks.last().cloned().unwrap_or_else(outside);
+        let counted = match (name.as_str(), &*around) {
             ("worker_processes", "") => args.first().map(String::as_str) != Some("auto"),
             ("worker_connections", "events") => true,
             _ => false,
@@ -216,7 +205,7 @@ impl Reader<'_> {
         if counted {
             let text = args.first().cloned().unwrap_or_default();
             let number =
-                text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<u32>().is_ok();
+                text.bytes().all(|byte| byte.is_ascii_digit()) && text.parse::<i64>().is_ok();
             if !number || args.len() != 1 {
                 return Err((at, Refused::Value { name, text: short(&text) }));
             }
@@ -225,38 +214,31 @@ impl Reader<'_> {
             if self.blocks.len() == MAX_BLOCKS {
                 return Err((at, Refused::TooDeep));
             }
-            self.blocks.push((name.clone(), args.first().cloned().unwrap_or_default()));
+            let arg = args.first().map_or("", String::as_str);
+            self.blocks.push((Arc::from(name.as_str()), Arc::from(arg)));
         }
-        if self.config.directives.len() == MAX_DIRECTIVES {
-            self.bound.stop(&at, "50000 directives", self.notes);
-            return Ok(());
+        if self.includes.keeps(self.config.directives.len(), &at, self.notes) {
+            self.config.directives.push(Directive {
+                name,
+                args,
+                block: around,
+                block_arg: around_arg,
+                at,
+            });
         }
-        self.config.directives.push(Directive {
-            name,
-            args,
-            block: around,
-            block_arg: around_arg,
-            at,
-        });
         Ok(())
     }
 
     fn include(&mut self, pattern: &str, at: &Origin) -> Result<(), Failed> {
         let path = self.folder.join(pattern);
-        if !pattern.contains(['*', '?', '[']) {
+        if !is_pattern(pattern) {
             return self.file(&path, at);
         }
-        let found = self.root.glob(&path).unwrap_or_default();
-        for file in found {
-            if self.bound.full {
+        for file in self.includes.matches(&path, at, self.notes).unwrap_or_default() {
+            if self.includes.is_full() {
                 break;
             }
-            // A link that leads out of an unpacked file system is not nginx's to refuse.
-            if self.root.exists(&file) {
-                self.file(&file, at)?;
-            } else {
-                self.notes.at(Origin::whole(file), "the link leads nowhere: not read");
-            }
+            self.file(&file, at)?;
         }
         Ok(())
     }
