@@ -23,9 +23,7 @@ pub fn read(root: &Root, processes: &[Process]) -> Vec<Master> {
     let is_master = |process: &&Process| {
         process.args.first().is_some_and(|title| title.starts_with("php-fpm: master"))
     };
-    let is_here = |process: &&Process| {
-        !php::in_container(&process.cgroup) && !processes::is_contained(root, process.tgid)
-    };
+    let is_here = |process: &&Process| !processes::is_contained(root, process);
     let read = |master: &Process| {
         let limit = cgroups::tightest(root, &master.cgroup)?;
         Some(Master { tgid: master.tgid, limit })
