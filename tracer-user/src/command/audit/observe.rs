@@ -1,12 +1,12 @@
-//! What no file tells: memory_limit in force in running workers, whom the kernel would kill now, and how
-//! large workers became in a trace.
+//! What no file tells: memory_limit in force in running workers, and how large workers became in a trace.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use audit::Root;
+use anyhow::ensure;
 use audit::observed::{Observed, Pool, Worker};
+use audit::{Note, Root};
 use rustc_hash::FxHashMap;
 
 use crate::cli::{Speed, UsageError};
@@ -22,41 +22,73 @@ use crate::source::replay::ReplaySource;
 
 /// A worker that does not answer within this is left out.
 const LOOK_WITHIN: Duration = Duration::from_millis(300);
+/// All of them together: an audit is over within two seconds.
+const LOOKS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Everything that can be seen. Without the privilege to look into processes there are no workers, which the
-/// audit says by itself.
-pub fn all(root: &Root, trace: Option<&Path>) -> anyhow::Result<Observed> {
-    let mut observed = if root.is_host() { running() } else { Observed::default() };
-    if let Some(trace) = trace {
-        observed.pools = pools(trace)?;
-    }
-    Ok(observed)
+/// What could be seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// For the audit.
+    pub observed: Observed,
+    /// What could not be seen, and why.
+    pub unseen: Vec<Note>,
+    /// Of the trace; what came before it counts.
+    pub damage: Option<DamagedInput>,
 }
 
-fn running() -> Observed {
+impl Seen {
+    fn miss(&mut self, text: String) {
+        self.unseen.push(Note { at: None, text });
+    }
+}
+
+/// Everything that can be seen.
+pub fn all(root: &Root, trace: Option<&Path>) -> anyhow::Result<Seen> {
+    let mut seen = Seen::default();
+    if root.is_host() {
+        running(&mut seen);
+    }
+    if let Some(trace) = trace {
+        traced(trace, &mut seen)?;
+    }
+    Ok(seen)
+}
+
+fn running(seen: &mut Seen) {
     let options = LookOptions { timeout: LOOK_WITHIN, ..LookOptions::default() };
-    let Ok((workers, _)) = php::all(options) else { return Observed::default() };
+    let (workers, silent) = match php::all(options, LOOKS_WITHIN) {
+        Ok(found) => found,
+        Err(error) => return seen.miss(format!("limits in force in workers are not seen: {error}")),
+    };
+    let held_up = silent.held_up();
+    if held_up > 0 {
+        seen.miss(format!("{held_up} processes did not answer in time: what is in force in them is not seen"));
+    }
     let worker = |worker: php::Worker| {
         let limit_bytes = worker.look.memory?.limit_bytes;
         let pool = worker.look.pool?.to_string();
         Some(Worker { tgid: worker.look.tgid, master_tgid: worker.who.ppid, pool, limit_bytes })
     };
-    let workers = workers.into_iter().filter_map(worker).collect();
-    Observed { workers, ..Observed::default() }
+    seen.observed.workers = workers.into_iter().filter_map(worker).collect();
 }
 
 /// The pools of a trace.
-fn pools(trace: &Path) -> anyhow::Result<Vec<Pool>> {
+fn traced(trace: &Path, seen: &mut Seen) -> anyhow::Result<()> {
     let mut source =
         ReplaySource::open(trace, Speed::Max).map_err(|source| UsageError::Input { source })?;
     let mut survey = Survey::default();
     let pipeline = &mut Pipeline::new(vec![&mut survey]);
-    run::block_on(run::run(&mut source, pipeline, RunOptions::default()))?;
+    let reason = run::block_on(run::run(&mut source, pipeline, RunOptions::default()))?;
+    ensure!(reason == "end of input", "ended before the trace was read");
     if let Some((file, damage)) = source.damaged_file() {
         let name = file.to_string_lossy().into_owned();
-        tracing::warn!("{}", DamagedInput { name, damage });
+        seen.damage = Some(DamagedInput { name, damage });
     }
-    Ok(survey.pools())
+    seen.observed.pools = survey.pools();
+    if seen.observed.pools.is_empty() {
+        seen.miss("no worker of a PHP pool is in the trace: the limits are taken instead".to_owned());
+    }
+    Ok(())
 }
 
 /// The largest each worker became, and the leaks that were found.
