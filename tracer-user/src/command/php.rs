@@ -158,9 +158,9 @@ pub struct Silent {
 }
 
 impl Silent {
-    /// How many a look was begun at.
-    pub(super) fn held_up(&self) -> usize {
-        self.held_up.len()
+    /// About them; None = there are none.
+    pub(super) fn line(&self) -> Option<String> {
+        show::silence(self)
     }
 }
 

@@ -60,9 +60,8 @@ fn running(seen: &mut Seen) {
         Ok(found) => found,
         Err(error) => return seen.miss(format!("limits in force in workers are not seen: {error}")),
     };
-    let held_up = silent.held_up();
-    if held_up > 0 {
-        seen.miss(format!("{held_up} processes did not answer in time: what is in force in them is not seen"));
+    if let Some(line) = silent.line() {
+        seen.miss(line);
     }
     let worker = |worker: php::Worker| {
         let limit_bytes = worker.look.memory?.limit_bytes;
