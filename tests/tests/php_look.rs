@@ -226,7 +226,9 @@ fn a_look_is_quick_where_the_pages_are_in_memory() -> Result<()> {
         let frames = looks.iter().map(|(_, frames)| *frames).max().unwrap_or(0);
         looks.sort_unstable();
         let (quarter, median) = (looks[looks.len() / 4].0, looks[looks.len() / 2].0);
-        println!("{script}: {frames} frames, a look takes {quarter} µs (p25), {median} µs (median)");
+        println!(
+            "{script}: {frames} frames, a look takes {quarter} µs (p25), {median} µs (median)"
+        );
         // Twice the aim, and by the quarter that is held up least: others work on this machine, too.
         assert!(quarter < 600, "{quarter} µs");
     }

@@ -165,11 +165,7 @@ fn live_through(count: usize, scope: ScopeKind, storm: fn(usize) -> Result<Truth
 
 /// Each victim is told of in one OOM event and one verdict, and nobody else of its cgroup is. `news`: what was
 /// recorded since it was asked last.
-fn compare(
-    mut news: impl FnMut() -> Result<Trace>,
-    truth: &Truth,
-    scope: ScopeKind,
-) -> Result<()> {
+fn compare(mut news: impl FnMut() -> Result<Trace>, truth: &Truth, scope: ScopeKind) -> Result<()> {
     let count = truth.victims.len();
     let mut trace = Trace::default();
     clock::wait_for("the record of the storm", Duration::from_secs(15), || {

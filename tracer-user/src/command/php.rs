@@ -165,10 +165,7 @@ impl Silent {
 }
 
 /// All workers, the largest first, and who could not be looked into `within` this time.
-pub(super) fn all(
-    options: LookOptions,
-    within: Duration,
-) -> anyhow::Result<(Vec<Worker>, Silent)> {
+pub(super) fn all(options: LookOptions, within: Duration) -> anyhow::Result<(Vec<Worker>, Silent)> {
     let deadline = Instant::now() + within;
     let mut tgids = process::list().context("cannot list /proc")?;
     // Those that their name gives away come first: there may be no time for all.

@@ -58,7 +58,9 @@ fn running(seen: &mut Seen) {
     let options = LookOptions { timeout: LOOK_WITHIN, ..LookOptions::default() };
     let (workers, silent) = match php::all(options, LOOKS_WITHIN) {
         Ok(found) => found,
-        Err(error) => return seen.miss(format!("limits in force in workers are not seen: {error}")),
+        Err(error) => {
+            return seen.miss(format!("limits in force in workers are not seen: {error}"));
+        }
     };
     if let Some(line) = silent.line() {
         seen.miss(line);
@@ -85,7 +87,9 @@ fn traced(trace: &Path, seen: &mut Seen) -> anyhow::Result<()> {
     }
     seen.observed.pools = survey.pools();
     if seen.observed.pools.is_empty() {
-        seen.miss("no worker of a PHP pool is in the trace: the limits are taken instead".to_owned());
+        seen.miss(
+            "no worker of a PHP pool is in the trace: the limits are taken instead".to_owned(),
+        );
     }
     Ok(())
 }

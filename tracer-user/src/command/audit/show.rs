@@ -175,8 +175,14 @@ mod tests {
     fn a_change_says_where_it_is_unless_the_finding_does() {
         let file: Arc<Path> = Path::new("/etc/www.conf").into();
         let (children, limit) = (Origin::new(&file, 8), Origin::new(&file, 11));
-        let mut finding =
-            Finding::new("large", Severity::Critical, Subject::Php, "www", "Too much.", "It kills.");
+        let mut finding = Finding::new(
+            "large",
+            Severity::Critical,
+            Subject::Php,
+            "www",
+            "Too much.",
+            "It kills.",
+        );
         finding.at = Some(children.clone());
         let mut shown = |change| {
             finding.change = Some(change);
@@ -185,10 +191,17 @@ mod tests {
             String::from_utf8(out).unwrap()
         };
         let there = shown(Change::replace(children, "pm.max_children = 20", "pm.max_children = 4"));
-        assert!(there.ends_with("change  pm.max_children = 20\n         to      pm.max_children = 4\n\n"));
+        assert!(
+            there.ends_with(
+                "change  pm.max_children = 20\n         to      pm.max_children = 4\n\n"
+            )
+        );
         let elsewhere = shown(Change::replace(limit, "memory_limit = 8G", "memory_limit = 1G"));
         assert!(elsewhere.contains("         in      /etc/www.conf:11\n"), "{elsewhere}");
         let new = shown(Change::add(Path::new("/etc/x"), Some("Service"), "MemoryMax=1G"));
-        assert!(new.contains("add     MemoryMax=1G\n         in      /etc/x, [Service]\n"), "{new}");
+        assert!(
+            new.contains("add     MemoryMax=1G\n         in      /etc/x, [Service]\n"),
+            "{new}"
+        );
     }
 }
