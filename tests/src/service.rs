@@ -70,15 +70,20 @@ impl Home {
 
     /// All that is recorded up to now: the segments, the oldest first.
     pub fn recorded(&self) -> Result<Trace> {
+        let mut all = Trace::default();
+        for segment in self.segments()? {
+            all.lines.extend(Trace::read(&segment)?.lines);
+        }
+        Ok(all)
+    }
+
+    /// The segments, the oldest first.
+    fn segments(&self) -> Result<Vec<PathBuf>> {
         let mut segments: Vec<PathBuf> = fs::read_dir(self.state().join("segments"))?
             .map(|entry| Ok(entry?.path()))
             .collect::<std::io::Result<_>>()?;
         segments.sort();
-        let mut all = Trace::default();
-        for segment in segments {
-            all.lines.extend(Trace::read(&segment)?.lines);
-        }
-        Ok(all)
+        Ok(segments)
     }
 
     /// Writes settings: `[recorder]` has this state directory, `[metrics]` this endpoint, and no journal is
@@ -102,6 +107,54 @@ fn merge(into: &mut toml::Table, more: toml::Table) {
             (_, value) => drop(into.insert(key, value)),
         }
     }
+}
+
+/// Reads a record while it grows, each block once.
+#[derive(Debug, Default)]
+pub struct Follower {
+    /// The segment that was read last …
+    segment: PathBuf,
+    /// … and how many bytes of it.
+    bytes: usize,
+}
+
+impl Follower {
+    /// What was recorded since the last call, up to the last whole block. Fails on a segment that has another
+    /// one behind it and does not end with a whole block.
+    pub fn news(&mut self, home: &Home) -> Result<Trace> {
+        let mut news = Trace::default();
+        let segments = home.segments()?;
+        for (at, segment) in segments.iter().enumerate() {
+            if *segment < self.segment {
+                continue;
+            }
+            if *segment != self.segment {
+                *self = Self { segment: segment.clone(), bytes: 0 };
+            }
+            let packed = fs::read(segment)?;
+            let (plain, read) = whole_blocks(packed.get(self.bytes..).unwrap_or_default())?;
+            self.bytes += read;
+            news.lines.extend(Trace::parse(std::str::from_utf8(&plain)?)?.lines);
+            let is_over = at + 1 < segments.len();
+            ensure!(!is_over || self.bytes == packed.len(), "{}: not whole", segment.display());
+        }
+        Ok(news)
+    }
+}
+
+/// What the blocks say that are there as a whole, and their length packed. A block is a frame of whole lines.
+fn whole_blocks(packed: &[u8]) -> Result<(Vec<u8>, usize)> {
+    let (mut plain, mut rest) = (Vec::new(), packed);
+    while !rest.is_empty() {
+        let mut block = Vec::new();
+        let mut decoder = zstd::stream::read::Decoder::with_buffer(rest)?.single_frame();
+        if decoder.read_to_end(&mut block).is_err() {
+            break;
+        }
+        plain.extend(block);
+        rest = decoder.finish();
+    }
+    Ok((plain, packed.len() - rest.len()))
 }
 
 /// A running `rampage serve`; killed when dropped.
@@ -270,5 +323,21 @@ impl Drop for Service {
                 eprintln!("rampage serve was still running; it said: {stderr}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_is_read_when_it_is_whole() -> Result<()> {
+        let block = |text: &str| zstd::encode_all(text.as_bytes(), 1);
+        let (one, two) = (block("one\n")?, block("two\n")?);
+        let both = [&one[..], &two[..]].concat();
+        assert_eq!(whole_blocks(&both)?, (b"one\ntwo\n".to_vec(), both.len()));
+        assert_eq!(whole_blocks(&both[..both.len() - 1])?, (b"one\n".to_vec(), one.len()));
+        assert_eq!(whole_blocks(&[])?, (Vec::new(), 0));
+        Ok(())
     }
 }

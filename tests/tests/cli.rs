@@ -64,13 +64,17 @@ fn an_output_that_cannot_be_written_is_wrong_usage() {
     assert_eq!(code, 2, "{stderr}");
 }
 
+/// Runs an audit of a file system of the fixtures.
+fn audit(fixture: &str, more: &[&str]) -> (i32, String, String) {
+    run(rampage().args(["audit", "--root", &root(fixture)]).args(more))
+}
+
+fn root(fixture: &str) -> String {
+    format!("{}/../tracer-audit/tests/fixtures/{fixture}", env!("CARGO_MANIFEST_DIR"))
+}
+
 #[test]
 fn an_audit_fails_when_it_found_what_it_was_to_look_for() {
-    let fixtures = concat!(env!("CARGO_MANIFEST_DIR"), "/../tracer-audit/tests/fixtures");
-    let audit = |fixture: &str, more: &[&str]| {
-        let root = format!("{fixtures}/{fixture}");
-        run(rampage().args(["audit", "--root", &root]).args(more))
-    };
     let (code, stdout, stderr) = audit("incident", &[]);
     assert_eq!(code, 5, "{stderr}");
     assert!(stderr.contains("1 finding at or above --fail-on critical"), "{stderr}");
@@ -87,6 +91,33 @@ fn an_audit_fails_when_it_found_what_it_was_to_look_for() {
     let sum: u64 = rows.iter().filter_map(|row| row["proposed_bytes"].as_u64()).sum();
     assert_eq!(Some(sum), plan["total_bytes"].as_u64());
     assert_eq!(object["findings"][0]["kind"], "php_pool_too_large");
+}
+
+#[test]
+fn a_damaged_trace_is_said_and_what_was_found_counts_more() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("t.jsonl");
+    std::fs::write(&path, "noise\n").expect("a file");
+    let trace = path.to_string_lossy();
+    let (code, stdout, stderr) = audit("healthy", &["--trace", &trace]);
+    assert_eq!(code, 4, "{stderr}");
+    assert!(stderr.contains("no header"), "{stderr}");
+    assert!(stdout.contains("no worker of a PHP pool is in the trace"), "{stdout}");
+    let (code, _, stderr) = audit("incident", &["--trace", &trace]);
+    assert_eq!(code, 5, "{stderr}");
+    assert!(stderr.contains("no header"), "{stderr}");
+}
+
+#[test]
+fn drop_in_files_are_written_also_when_nobody_reads_the_plan() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let mut command = rampage();
+    command.args(["audit", "--root", &root("incident"), "--emit"]).arg(folder.path());
+    let status = command.stdout(writer).status().expect("rampage");
+    assert_eq!(status.code(), Some(0), "a reader that goes away is no failure");
+    assert!(folder.path().join("etc/php").is_dir());
 }
 
 #[test]

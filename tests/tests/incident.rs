@@ -151,6 +151,7 @@ fn check_victims(run: &Run, kills: &[foretold::Foretold<'_>], marks: &Marks) -> 
         kills.len()
     );
     ensure!(certain > 0, "none was sure");
+    ensure!(told > 0, "no finding named who was killed next");
     Ok(())
 }
 

@@ -4,6 +4,7 @@
 mod binary;
 mod load;
 
+use std::cell::RefCell;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -18,6 +19,8 @@ use tests::php::{Manager, PhpFpm, Setup};
 use tests::tracer::Tracer;
 
 const LIMIT_BYTES: u64 = 384 << 20;
+/// Looks at each worker whose time is measured: ten come in a second.
+const LOOKS: usize = 30;
 
 fn options() -> LookOptions {
     LookOptions { timeout: Duration::from_secs(2), ..LookOptions::default() }
@@ -197,38 +200,39 @@ fn all_workers_the_largest_first_within_two_seconds() -> Result<()> {
     Ok(())
 }
 
+/// As the tracer takes them, which is built for use: this test is not.
 #[test]
 fn a_look_is_quick_where_the_pages_are_in_memory() -> Result<()> {
     let cgroup = MemoryCgroup::new("look", LIMIT_BYTES)?;
     let fpm = PhpFpm::start(&cgroup, Manager::Static(2))?;
-    let mut looker = Looker::new();
-    let prepared = Instant::now();
-    looker.prepare(fpm.master())?;
-    let prepared = prepared.elapsed();
+    let tracer = Tracer::watch("")?;
     for script in ["function.php", "recursion.php", "index.php"] {
         let (request, worker) = fpm.ask_for_worker("GET", b"/quick?a=b", script)?;
-        std::thread::sleep(Duration::from_millis(500));
-        let mut took_us = Vec::new();
-        let mut frames = 0;
-        for _ in 0..2000 {
-            let look = looker.look(worker, &options());
-            assert!(look.missing.is_empty(), "{look:#?}");
-            took_us.push(look.took_ns / 1000);
-            frames = look.stack.len();
-        }
+        let looks = RefCell::new(Vec::new());
+        let waited = tracer.wait_for("looks", Duration::from_secs(20), |line| {
+            let mut looks = looks.borrow_mut();
+            if let Event::Php(look) = &line.event
+                && look.tgid == worker
+                && !look.stack.is_empty()
+            {
+                looks.push((look.took_ns / 1000, look.stack.len()));
+            }
+            looks.len() >= LOOKS
+        });
         ends(worker);
         drop(request);
-        took_us.sort_unstable();
-        let (median, p99) = (took_us[1000], took_us[1980]);
+        waited.context(script)?;
+        let mut looks = looks.into_inner();
+        let frames = looks.iter().map(|(_, frames)| *frames).max().unwrap_or(0);
+        looks.sort_unstable();
+        let (quarter, median) = (looks[looks.len() / 4].0, looks[looks.len() / 2].0);
         println!(
-            "{script}: {frames} frames, a look takes {median} µs (median), {p99} µs (p99); the \
-             binary was read in {prepared:?}"
+            "{script}: {frames} frames, a look takes {quarter} µs (p25), {median} µs (median)"
         );
-        // Five times the aim: this is a build for debugging, which takes twice as long, and it is not alone
-        // on its machine.
-        assert!(median < 1500, "{median} µs");
+        // Twice the aim, and by the quarter that is held up least: others work on this machine, too.
+        assert!(quarter < 600, "{quarter} µs");
     }
-    Ok(())
+    tracer.finish().map(drop)
 }
 
 #[test]

@@ -15,7 +15,7 @@ use tests::clock;
 use tests::hog::Hog;
 use tests::needs;
 use tests::proc;
-use tests::service::{Home, Service};
+use tests::service::{Follower, Home, Service};
 use tests::trace::Trace;
 
 const MIB: u64 = 1 << 20;
@@ -149,10 +149,11 @@ fn live_through(count: usize, scope: ScopeKind, storm: fn(usize) -> Result<Truth
     // Nobody is told: there is no courier in other machines.
     home.set("metrics.listen = \"\"\n[recorder]\nsegment_size = \"1MiB\"\nmax_size = \"256MiB\"")?;
     let service = Service::start(&home)?;
-    let mut truths = Vec::new();
+    let (mut follower, mut truths) = (Follower::default(), Vec::new());
     for number in 0..count {
         let truth = storm(number).with_context(|| format!("storm {number}"))?;
-        compare(&home, &truth, scope).with_context(|| format!("storm {number}"))?;
+        compare(|| follower.news(&home), &truth, scope)
+            .with_context(|| format!("storm {number}"))?;
         truths.push(truth);
     }
     service.finish()?;
@@ -162,13 +163,15 @@ fn live_through(count: usize, scope: ScopeKind, storm: fn(usize) -> Result<Truth
     Ok(())
 }
 
-/// Each victim is told of in one OOM event and one verdict, and nobody else of its cgroup is.
-fn compare(home: &Home, truth: &Truth, scope: ScopeKind) -> Result<()> {
+/// Each victim is told of in one OOM event and one verdict, and nobody else of its cgroup is. `news`: what was
+/// recorded since it was asked last.
+fn compare(mut news: impl FnMut() -> Result<Trace>, truth: &Truth, scope: ScopeKind) -> Result<()> {
     let count = truth.victims.len();
-    let trace = clock::wait_for("the record of the storm", Duration::from_secs(15), || {
-        let trace = home.recorded()?;
+    let mut trace = Trace::default();
+    clock::wait_for("the record of the storm", Duration::from_secs(15), || {
+        trace.lines.extend(news()?.lines);
         let is_told = tgids(&trace.ooms_in(&truth.path)).len() >= count;
-        Ok((is_told && judged(&trace, truth).len() >= count).then_some(trace))
+        Ok((is_told && judged(&trace, truth).len() >= count).then_some(()))
     })?;
     let ooms = trace.ooms_in(&truth.path);
     same(&tgids(&ooms), &truth.victims).context("OOM events")?;

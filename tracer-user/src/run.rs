@@ -3,8 +3,9 @@
 //!
 //! An interactive sink (the table) reads its keys itself, and asks the loop through a channel:
 //! [`Control::Refresh`] gives every sink its [`Sink::pulse`](crate::sink::Sink::pulse) at once,
-//! [`Control::Quit`] ends the run. A service sends [`Control::Configure`] when its settings changed. Without asking, each sink has its pulse about once a second,
-//! whether events come or not: trace files flush there, tables redraw.
+//! [`Control::Quit`] ends the run. A service sends [`Control::Configure`] when its settings changed. Without
+//! asking, each sink has its pulse about once a second, whether events come or not: trace files flush there,
+//! tables redraw.
 
 use std::future::{Future, pending};
 use std::time::Duration;

@@ -24,7 +24,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use rampage::metrics::Snapshot;
-use rampage::outbox::protocol::{Delivery, MAX_FRAME_BYTES};
+use rampage::outbox::protocol::{Delivery, ENDPOINT, MAX_FRAME_BYTES};
 use rampage::text;
 use rustix::net::{AddressFamily, getsockname};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -167,7 +167,7 @@ impl Endpoint {
     /// Answered requests, clients that were turned away (`lost`), and those that are served now.
     pub fn delivery(&self) -> Delivery {
         Delivery {
-            receiver: "endpoint".to_owned(),
+            receiver: ENDPOINT.to_owned(),
             delivered: self.site.answered.load(Ordering::Relaxed),
             retried: 0,
             lost: self.site.turned_away.load(Ordering::Relaxed),

@@ -16,7 +16,7 @@ Examples:
   rampage audit --plan                 what each service should have, so that it adds up to the memory
   rampage audit --emit /tmp/drop-ins   the same as files, to be read and copied
 
-Reads only. Exit status: 0 nothing at or above --fail-on, 5 otherwise.")]
+Reads only, but for --emit. Exit status: 0 nothing at or above --fail-on, 5 otherwise; 4 a damaged trace.")]
 pub struct Audit {
     /// Audit the unpacked file system in this folder; its proc/meminfo, where there is one, gives the memory.
     #[arg(long, value_name = "DIR")]

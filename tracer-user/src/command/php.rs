@@ -63,7 +63,7 @@ pub fn execute(args: &cli::Php) -> anyhow::Result<()> {
             if args.json { json(&mut out, &[worker]) } else { show::one(&mut out, &worker) }
         }
         None => {
-            let (workers, silent) = all(options)?;
+            let (workers, silent) = all(options, ANSWER_WITHIN)?;
             if args.json {
                 json(&mut out, &workers).and_then(|()| silence(&silent))
             } else {
@@ -157,9 +157,16 @@ pub struct Silent {
     not_reached: usize,
 }
 
-/// All workers, the largest first, and who could not be looked into in time.
-pub(super) fn all(options: LookOptions) -> anyhow::Result<(Vec<Worker>, Silent)> {
-    let deadline = Instant::now() + ANSWER_WITHIN;
+impl Silent {
+    /// About them; None = there are none.
+    pub(super) fn line(&self) -> Option<String> {
+        show::silence(self)
+    }
+}
+
+/// All workers, the largest first, and who could not be looked into `within` this time.
+pub(super) fn all(options: LookOptions, within: Duration) -> anyhow::Result<(Vec<Worker>, Silent)> {
+    let deadline = Instant::now() + within;
     let mut tgids = process::list().context("cannot list /proc")?;
     // Those that their name gives away come first: there may be no time for all.
     tgids.sort_by_cached_key(|tgid| !is_likely(*tgid));

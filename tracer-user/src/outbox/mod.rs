@@ -1,7 +1,8 @@
 //! The way out of the tracer: findings and metrics go to the courier, a process without capabilities that
 //! talks to journal, network and commands, so that neither can reach or stop the pipeline.
 //!
-//! [`start`] starts the courier, and spawns a task on the runtime of the run. The [`Outbox`] is a sink like any other; the [`Handle`] is for whoever runs it:
+//! [`start`] starts the courier, and spawns a task on the runtime of the run. The [`Outbox`] is a sink like any
+//! other; the [`Handle`] is for whoever runs it:
 //!
 //! ```no_run
 //! # use rampage::{metrics::Snapshot, outbox, pipeline::Pipeline, run, settings::Settings};

@@ -34,7 +34,16 @@ impl Totals {
             if known.is_none() && is_too_much {
                 continue;
             }
-            let before = known.map_or(0, |known| known.lost);
+            // Counts that went back are those of another one of that name: the settings had none meanwhile.
+            let is_another = known.is_some_and(|known| {
+                delivery.delivered < known.delivered
+                    || delivery.retried < known.retried
+                    || delivery.lost < known.lost
+            });
+            let before = known.filter(|_| !is_another).map_or(0, |known| known.lost);
+            if is_another && let Some(gone) = self.now.remove(&delivery.receiver) {
+                self.keep(gone);
+            }
             if delivery.is_of_alerts() {
                 self.lose(&delivery.receiver, delivery.lost.saturating_sub(before));
             }
@@ -50,13 +59,17 @@ impl Totals {
                 self.lose(&receiver, gone.queued);
                 gone.lost = gone.lost.saturating_add(gone.queued);
             }
-            gone.queued = 0;
-            if self.before.len() < MAX_RECEIVERS || self.before.contains_key(&receiver) {
-                let sum = self.before.remove(&receiver).unwrap_or_default();
-                self.before.insert(receiver, add(&sum, gone));
-            }
+            self.keep(gone);
         }
         sent.saturating_sub(std::mem::take(&mut self.taken))
+    }
+
+    /// Adds the last counts of one that is gone to those of its name before it.
+    fn keep(&mut self, gone: Delivery) {
+        if self.before.len() < MAX_RECEIVERS || self.before.contains_key(&gone.receiver) {
+            let sum = self.before.remove(&gone.receiver).unwrap_or_default();
+            self.before.insert(gone.receiver.clone(), add(&sum, Delivery { queued: 0, ..gone }));
+        }
     }
 
     /// Receiver and number of losses that were not told yet.
@@ -97,6 +110,18 @@ mod tests {
 
     fn delivery(receiver: &str, delivered: u64, lost: u64, queued: u64) -> Delivery {
         Delivery { receiver: receiver.to_owned(), delivered, retried: 0, lost, queued }
+    }
+
+    #[test]
+    fn a_receiver_that_was_taken_out_and_put_back_counts_on() {
+        let mut totals = Totals::default();
+        totals.report(5, vec![delivery("webhook:a", 4, 5, 0)]);
+        assert_eq!(totals.take_news(), Some(("webhook:a".to_owned(), 5)));
+        totals.report(5, vec![delivery("webhook:a", 4, 6, 0), delivery("webhook:a", 0, 0, 0)]);
+        assert_eq!(totals.take_news(), Some(("webhook:a".to_owned(), 1)));
+        totals.report(8, vec![delivery("webhook:a", 1, 2, 0)]);
+        assert_eq!(totals.take_news(), Some(("webhook:a".to_owned(), 2)));
+        assert_eq!(totals.deliveries(), [delivery("webhook:a", 5, 8, 0)]);
     }
 
     #[test]

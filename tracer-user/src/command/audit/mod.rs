@@ -9,6 +9,7 @@ use std::path::Path;
 
 use audit::{Plan, Report, Root, Severity};
 
+use self::observe::Seen;
 use crate::cli::{Audit, FailOn, UsageError};
 use crate::sink::SinkError;
 use crate::text::printable;
@@ -27,30 +28,45 @@ pub struct Failed {
 pub fn execute(args: &Audit) -> anyhow::Result<()> {
     let path = args.root.as_deref().unwrap_or(Path::new("/"));
     let root = Root::new(path).map_err(|source| UsageError::AuditRoot { source })?;
-    let observed = observe::all(&root, args.trace.as_deref())?;
-    let (facts, notes) = audit::read(&root);
+    let Seen { observed, unseen, damage } = observe::all(&root, args.trace.as_deref())?;
+    let (facts, mut notes) = audit::read(&root);
+    notes.extend(unseen);
     let report = audit::judge(&facts, &observed, notes);
     let plan = (args.plan || args.emit.is_some()).then(|| Plan::new(&facts, &report, &observed));
+    // Before it is printed: who reads that may go away.
+    let emitted =
+        args.emit.as_ref().zip(plan.as_ref()).map(|(folder, plan)| plan.emit(&root, folder));
+    let written = print(args, &report, plan.as_ref());
+    let emitted = emitted.transpose().map_err(|source| UsageError::Emit { source })?;
+    let written = written.and_then(|()| match (&args.emit, &emitted, &plan) {
+        (Some(folder), Some(emitted), Some(plan)) if !args.json => {
+            show::emitted(&mut io::stdout().lock(), folder, emitted, plan)
+        }
+        _ => Ok(()),
+    });
+    written.map_err(|error| SinkError::writing("standard output", error))?;
+    let judged = judge(&report, args.fail_on);
+    match damage {
+        Some(damage) if judged.is_ok() => Err(damage.into()),
+        Some(damage) => {
+            tracing::warn!("{damage}");
+            judged
+        }
+        None => judged,
+    }
+}
+
+fn print(args: &Audit, report: &Report, plan: Option<&Plan>) -> io::Result<()> {
     let mut out = io::BufWriter::new(io::stdout().lock());
-    let written = if args.json {
-        show::json(&mut out, &report, plan.as_ref())
+    if args.json {
+        show::json(&mut out, report, plan)?;
+    } else if let Some(plan) = plan {
+        show::plan(&mut out, plan, report)?;
     } else {
         let colour = std::env::var_os("NO_COLOR").is_none() && io::stdout().is_terminal();
-        match &plan {
-            Some(plan) => show::plan(&mut out, plan, &report),
-            None => show::report(&mut out, &report, colour),
-        }
-    };
-    let written = written.and_then(|()| out.flush());
-    written.map_err(|error| SinkError::writing("standard output", error))?;
-    if let (Some(folder), Some(plan)) = (&args.emit, &plan) {
-        let emitted = plan.emit(&root, folder).map_err(|source| UsageError::Emit { source })?;
-        if !args.json {
-            show::emitted(&mut io::stdout().lock(), folder, &emitted, plan)
-                .map_err(|error| SinkError::writing("standard output", error))?;
-        }
+        show::report(&mut out, report, colour)?;
     }
-    judge(&report, args.fail_on)
+    out.flush()
 }
 
 fn judge(report: &Report, threshold: FailOn) -> anyhow::Result<()> {

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use audit::Root;
+use anyhow::ensure;
 use audit::observed::{Observed, Pool, Worker};
+use audit::{Note, Root};
 use rustc_hash::FxHashMap;
 
 use crate::cli::{Speed, UsageError};
@@ -21,68 +22,125 @@ use crate::source::replay::ReplaySource;
 
 /// A worker that does not answer within this is left out.
 const LOOK_WITHIN: Duration = Duration::from_millis(300);
+/// All of them together: an audit is over within two seconds.
+const LOOKS_WITHIN: Duration = Duration::from_secs(1);
 
-/// Everything that can be seen. Without the privilege to look into processes there are no workers, which the
-/// audit says by itself.
-pub fn all(root: &Root, trace: Option<&Path>) -> anyhow::Result<Observed> {
-    let mut observed = if root.is_host() { running() } else { Observed::default() };
-    if let Some(trace) = trace {
-        observed.pools = pools(trace)?;
-    }
-    Ok(observed)
+/// What could be seen.
+#[derive(Debug, Default)]
+pub struct Seen {
+    /// For the audit.
+    pub observed: Observed,
+    /// What could not be seen, and why.
+    pub unseen: Vec<Note>,
+    /// Of the trace; what came before it counts.
+    pub damage: Option<DamagedInput>,
 }
 
-fn running() -> Observed {
+impl Seen {
+    fn miss(&mut self, text: String) {
+        self.unseen.push(Note { at: None, text });
+    }
+}
+
+/// Everything that can be seen.
+pub fn all(root: &Root, trace: Option<&Path>) -> anyhow::Result<Seen> {
+    let mut seen = Seen::default();
+    if root.is_host() {
+        running(&mut seen);
+    }
+    if let Some(trace) = trace {
+        traced(trace, &mut seen)?;
+    }
+    Ok(seen)
+}
+
+fn running(seen: &mut Seen) {
     let options = LookOptions { timeout: LOOK_WITHIN, ..LookOptions::default() };
-    let Ok((workers, _)) = php::all(options) else { return Observed::default() };
+    let (workers, silent) = match php::all(options, LOOKS_WITHIN) {
+        Ok(found) => found,
+        Err(error) => {
+            return seen.miss(format!("limits in force in workers are not seen: {error}"));
+        }
+    };
+    if let Some(line) = silent.line() {
+        seen.miss(line);
+    }
     let worker = |worker: php::Worker| {
         let limit_bytes = worker.look.memory?.limit_bytes;
         let pool = worker.look.pool?.to_string();
         Some(Worker { tgid: worker.look.tgid, master_tgid: worker.who.ppid, pool, limit_bytes })
     };
-    let workers = workers.into_iter().filter_map(worker).collect();
-    Observed { workers, ..Observed::default() }
+    seen.observed.workers = workers.into_iter().filter_map(worker).collect();
 }
 
 /// The pools of a trace.
-fn pools(trace: &Path) -> anyhow::Result<Vec<Pool>> {
+fn traced(trace: &Path, seen: &mut Seen) -> anyhow::Result<()> {
     let mut source =
         ReplaySource::open(trace, Speed::Max).map_err(|source| UsageError::Input { source })?;
     let mut survey = Survey::default();
     let pipeline = &mut Pipeline::new(vec![&mut survey]);
-    run::block_on(run::run(&mut source, pipeline, RunOptions::default()))?;
+    let reason = run::block_on(run::run(&mut source, pipeline, RunOptions::default()))?;
+    ensure!(reason == "end of input", "ended before the trace was read");
     if let Some((file, damage)) = source.damaged_file() {
         let name = file.to_string_lossy().into_owned();
-        tracing::warn!("{}", DamagedInput { name, damage });
+        seen.damage = Some(DamagedInput { name, damage });
     }
-    Ok(survey.pools())
+    seen.observed.pools = survey.pools();
+    if seen.observed.pools.is_empty() {
+        seen.miss(
+            "no worker of a PHP pool is in the trace: the limits are taken instead".to_owned(),
+        );
+    }
+    Ok(())
 }
 
 /// The largest each worker became, and the leaks that were found.
 #[derive(Debug, Default)]
 struct Survey {
-    peaks: FxHashMap<ProcessKey, (String, u64)>,
+    workers: FxHashMap<ProcessKey, Peak>,
     leaks: BTreeMap<String, u64>,
 }
 
+/// A worker at its largest.
+#[derive(Debug)]
+struct Peak {
+    pool: String,
+    master_tgid: Option<u32>,
+    bytes: u64,
+}
+
 impl Survey {
+    /// Each pool once. Of several masters with one of that name, such as those of two versions of PHP, the larger
+    /// figures count: what is said of a share of the workers then holds for all of them.
     fn pools(self) -> Vec<Pool> {
-        let mut sizes: BTreeMap<String, Vec<u64>> = BTreeMap::new();
-        for (pool, bytes) in self.peaks.into_values() {
-            sizes.entry(pool).or_default().push(bytes);
+        let mut sizes: BTreeMap<(String, Option<u32>), Vec<u64>> = BTreeMap::new();
+        for Peak { pool, master_tgid, bytes } in self.workers.into_values() {
+            sizes.entry((pool, master_tgid)).or_default().push(bytes);
         }
-        let pool = |(name, mut sizes): (String, Vec<u64>)| {
+        let mut pools: Vec<Pool> = Vec::new();
+        for ((name, _), mut sizes) in sizes {
             sizes.sort_unstable();
-            Pool {
-                workers: sizes.len() as u64,
-                p50_bytes: percentile(&sizes, 50),
-                p95_bytes: percentile(&sizes, 95),
-                largest_bytes: percentile(&sizes, 100),
-                leak_bytes_per_request: self.leaks.get(&name).copied(),
-                name,
+            let [p50_bytes, p95_bytes, largest_bytes] =
+                [50, 95, 100].map(|percent| percentile(&sizes, percent));
+            let workers = sizes.len() as u64;
+            match pools.last_mut().filter(|known| known.name == name) {
+                Some(known) => {
+                    known.workers += workers;
+                    known.p50_bytes = known.p50_bytes.max(p50_bytes);
+                    known.p95_bytes = known.p95_bytes.max(p95_bytes);
+                    known.largest_bytes = known.largest_bytes.max(largest_bytes);
+                }
+                None => pools.push(Pool {
+                    workers,
+                    p50_bytes,
+                    p95_bytes,
+                    largest_bytes,
+                    leak_bytes_per_request: self.leaks.get(&name).copied(),
+                    name,
+                }),
             }
-        };
-        sizes.into_iter().map(pool).collect()
+        }
+        pools
     }
 }
 
@@ -97,11 +155,13 @@ impl Sink for Survey {
         match &at.event {
             Event::Growth(growth) => {
                 let key = ProcessKey { tgid: growth.tgid, start_ns: growth.start_ns };
-                let pool = model.process(&key).and_then(|process| process.pool());
-                if let Some(pool) = pool {
+                let php = model.process(&key).and_then(|process| process.php.as_ref());
+                if let Some((php, pool)) = php.and_then(|php| Some((php, php.pool.as_ref()?))) {
                     let bytes = growth.anon_bytes.saturating_add(growth.swap_bytes);
-                    let peak = self.peaks.entry(key).or_insert_with(|| (pool.to_owned(), 0));
-                    peak.1 = peak.1.max(bytes);
+                    let master_tgid = php.master_tgid;
+                    let new = || Peak { pool: pool.to_string(), master_tgid, bytes };
+                    let peak = self.workers.entry(key).or_insert_with(new);
+                    peak.bytes = peak.bytes.max(bytes);
                 }
             }
             Event::Finding(finding) => {
@@ -121,7 +181,21 @@ impl Sink for Survey {
 
 #[cfg(test)]
 mod tests {
-    use super::percentile;
+    use super::*;
+
+    #[test]
+    fn pools_of_one_name_are_not_made_small_by_each_other() {
+        let mut survey = Survey::default();
+        // A hundred small workers of one master, two large ones of another.
+        let sizes = (0..100).map(|_| (1, 10)).chain([(2, 900), (2, 1000)]);
+        for (start_ns, (master, bytes)) in (0..).zip(sizes) {
+            let peak = Peak { pool: "www".to_owned(), master_tgid: Some(master), bytes };
+            survey.workers.insert(ProcessKey { tgid: 7, start_ns }, peak);
+        }
+        let pools = survey.pools();
+        assert_eq!(pools.len(), 1);
+        assert_eq!((pools[0].workers, pools[0].p50_bytes, pools[0].p95_bytes), (102, 900, 1000));
+    }
 
     #[test]
     fn percentiles_are_those_of_the_nearest_rank() {

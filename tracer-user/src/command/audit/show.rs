@@ -4,7 +4,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use audit::plan::{Emitted, Row};
-use audit::{Change, Finding, Plan, Report, Severity};
+use audit::{Change, Finding, Origin, Plan, Report, Severity};
 use serde_json::json;
 
 use super::{shown, word};
@@ -27,11 +27,12 @@ pub fn report(out: &mut impl Write, report: &Report, colour: bool) -> io::Result
     }
     notes(out, report)?;
     let count = |severity| report.findings.iter().filter(|one| one.severity == severity).count();
+    let warnings = count(Severity::Warning);
     writeln!(
         out,
-        "{} critical, {} warnings, {} to know; `rampage audit --plan` proposes what fits",
+        "{} critical, {warnings} warning{}, {} to know; `rampage audit --plan` proposes what fits",
         count(Severity::Critical),
-        count(Severity::Warning),
+        if warnings == 1 { "" } else { "s" },
         count(Severity::Info)
     )
 }
@@ -64,24 +65,25 @@ fn finding(out: &mut impl Write, finding: &Finding, colour: bool) -> io::Result<
     }
     writeln!(out, "         why     {}", printable(&finding.why))?;
     if let Some(change) = &finding.change {
-        self::change(out, change)?;
+        self::change(out, change, finding.at.as_ref())?;
     }
     writeln!(out)
 }
 
-fn change(out: &mut impl Write, change: &Change) -> io::Result<()> {
-    let at = change.at.to_string();
-    let section = change.section.as_ref().map(|name| format!(", [{name}]")).unwrap_or_default();
+/// Where it is, unless the finding has said that.
+fn change(out: &mut impl Write, change: &Change, said: Option<&Origin>) -> io::Result<()> {
     match &change.from {
         Some(from) => {
             writeln!(out, "         change  {}", printable(from.trim()))?;
-            writeln!(out, "         to      {}", printable(&change.to))
+            writeln!(out, "         to      {}", printable(&change.to))?;
         }
-        None => {
-            writeln!(out, "         add     {}", printable(&change.to))?;
-            writeln!(out, "         in      {}{}", printable(&at), printable(&section))
-        }
+        None => writeln!(out, "         add     {}", printable(&change.to))?,
     }
+    if change.from.is_none() || change.section.is_some() || said != Some(&change.at) {
+        let section = change.section.as_ref().map(|name| format!(", [{name}]")).unwrap_or_default();
+        writeln!(out, "         in      {}", printable(&format!("{}{section}", change.at)))?;
+    }
+    Ok(())
 }
 
 /// The table of the budget, and each value that is proposed.
@@ -159,4 +161,47 @@ pub fn emitted(
         writeln!(out, "then: {}", printable(command))?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use audit::Subject;
+
+    use super::*;
+
+    #[test]
+    fn a_change_says_where_it_is_unless_the_finding_does() {
+        let file: Arc<Path> = Path::new("/etc/www.conf").into();
+        let (children, limit) = (Origin::new(&file, 8), Origin::new(&file, 11));
+        let mut finding = Finding::new(
+            "large",
+            Severity::Critical,
+            Subject::Php,
+            "www",
+            "Too much.",
+            "It kills.",
+        );
+        finding.at = Some(children.clone());
+        let mut shown = |change| {
+            finding.change = Some(change);
+            let mut out = Vec::new();
+            super::finding(&mut out, &finding, false).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        let there = shown(Change::replace(children, "pm.max_children = 20", "pm.max_children = 4"));
+        assert!(
+            there.ends_with(
+                "change  pm.max_children = 20\n         to      pm.max_children = 4\n\n"
+            )
+        );
+        let elsewhere = shown(Change::replace(limit, "memory_limit = 8G", "memory_limit = 1G"));
+        assert!(elsewhere.contains("         in      /etc/www.conf:11\n"), "{elsewhere}");
+        let new = shown(Change::add(Path::new("/etc/x"), Some("Service"), "MemoryMax=1G"));
+        assert!(
+            new.contains("add     MemoryMax=1G\n         in      /etc/x, [Service]\n"),
+            "{new}"
+        );
+    }
 }

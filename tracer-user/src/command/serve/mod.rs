@@ -1,7 +1,8 @@
 //! `rampage serve`: the pipeline for months, with a flight recorder, metrics and alerts.
 //!
 //! Order of the start: settings, state directory, address of the metrics, kernel programs, capabilities given
-//! away, threads, system calls given away, courier; then the first look at all processes, and systemd hears that it is ready.
+//! away, threads, system calls given away, courier; then the first look at all processes, and systemd hears that
+//! it is ready.
 
 mod heartbeat;
 mod own;

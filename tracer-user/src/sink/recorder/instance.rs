@@ -8,6 +8,9 @@ use std::path::Path;
 
 use super::directory::{Directory, RecorderError};
 
+/// For the number of a process that does not say its own.
+const UNKNOWN: &str = "unknown";
+
 /// Holds the lock until it is dropped.
 #[derive(Debug)]
 pub struct Instance {
@@ -20,7 +23,21 @@ impl Instance {
         Self::claim_in(&Directory::open(directory)?)
     }
 
-    pub(super) fn claim_in(directory: &Directory) -> Result<Self, RecorderError> {
+    /// Locks it unless this process has it locked; None = it has. Who removes the directory removes the lock, too,
+    /// and then anybody could begin here.
+    pub(super) fn keep(directory: &Directory) -> Result<Option<Self>, RecorderError> {
+        match Self::claim_in(directory) {
+            // Who had no room for its number is taken for this process: nothing is known of another one.
+            Err(RecorderError::Taken { pid, .. })
+                if pid == UNKNOWN || pid == std::process::id().to_string() =>
+            {
+                Ok(None)
+            }
+            claimed => claimed.map(Some),
+        }
+    }
+
+    fn claim_in(directory: &Directory) -> Result<Self, RecorderError> {
         let path = directory.root().join("lock");
         let unusable = |source| RecorderError::Io { action: "lock", path: path.clone(), source };
         let mut lock = match directory.make_file(&path) {
@@ -58,7 +75,7 @@ fn said_pid(path: &Path) -> String {
     let pid = text.trim();
     match read {
         Ok(_) if !pid.is_empty() && pid.bytes().all(|byte| byte.is_ascii_digit()) => pid.to_owned(),
-        _ => "unknown".to_owned(),
+        _ => UNKNOWN.to_owned(),
     }
 }
 

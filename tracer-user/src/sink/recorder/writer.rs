@@ -30,7 +30,7 @@ const LAST_ATTEMPTS: Duration = Duration::from_secs(3);
 /// The thread's own state.
 pub(super) struct Writer {
     pub directory: Directory,
-    /// The lock of a directory that was made anew; the first one is held by who opened it.
+    /// The lock, unless who opened the recorder holds it.
     pub instance: Option<Instance>,
     pub records: Receiver,
     pub segments: Segments,
@@ -166,18 +166,8 @@ impl Writer {
         if let Err(error) = self.segments.end() {
             self.fail(&error);
         }
-        match self.directory.make() {
-            Ok(false) => {}
-            Ok(true) => {
-                tracing::warn!(
-                    "the recorder's directory was removed and is made anew; what was recorded is gone"
-                );
-                // The lock is gone, too; without it somebody else could begin here.
-                match Instance::claim_in(&self.directory) {
-                    Ok(instance) => self.instance = Some(instance),
-                    Err(error) => return self.fail(&io::Error::other(error)),
-                }
-            }
+        match self.own_directory() {
+            Ok(()) => {}
             Err(RecorderError::Io { source, .. }) => return self.fail(&source),
             Err(error) => return self.fail(&io::Error::other(error)),
         }
@@ -199,6 +189,19 @@ impl Writer {
             self.incidents.link(&path, &self.settings);
         }
         Step::Done
+    }
+
+    /// The directory is there, and nobody else's.
+    fn own_directory(&mut self) -> Result<(), RecorderError> {
+        if self.directory.make()? {
+            tracing::warn!(
+                "the recorder's directory, or a part of it, was removed and is made anew; what was in it is gone"
+            );
+        }
+        if let Some(instance) = Instance::keep(&self.directory)? {
+            self.instance = Some(instance);
+        }
+        Ok(())
     }
 
     fn sync(&mut self) {

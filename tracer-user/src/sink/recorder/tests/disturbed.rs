@@ -19,7 +19,10 @@ struct Run {
 
 impl Run {
     fn new(change: impl FnOnce(&mut settings::Recorder)) -> Self {
-        let folder = tempfile::tempdir().unwrap();
+        Self::at(tempfile::tempdir().unwrap(), change)
+    }
+
+    fn at(folder: tempfile::TempDir, change: impl FnOnce(&mut settings::Recorder)) -> Self {
         let mut settings = settings(&folder.path().join("state"));
         settings.segment_age = Span::from_secs(3600);
         change(&mut settings);
@@ -155,14 +158,50 @@ fn what_is_removed_is_made_anew() {
             true => fs::remove_dir_all(run.state()).unwrap(),
         }
         run.pass(4);
-        // Of the directory that was made anew the recorder has the lock.
-        let is_taken = matches!(Instance::claim(&run.state()), Err(RecorderError::Taken { .. }));
-        assert_eq!(is_taken, is_whole);
+        // Nobody else can begin there, also where it was made anew.
+        let claimed = Instance::claim(&run.state());
+        assert!(matches!(claimed, Err(RecorderError::Taken { .. })), "{claimed:?}");
         // Twenty were in it.
         run.gone = 20;
         let all = run.end(&[]);
         assert!((10..=33).contains(&all.lost()["recorder"]), "{:?}", all.lost());
     }
+}
+
+#[test]
+fn a_lock_that_this_process_has_is_in_nobodys_way() {
+    let folder = tempfile::tempdir().unwrap();
+    let _held = Instance::claim(&folder.path().join("state")).unwrap();
+    let mut run = Run::at(folder, |settings| settings.segment_age = Span::from_secs(3));
+    run.pass(2);
+    let incidents = run.state().join("incidents");
+    fs::remove_dir_all(&incidents).unwrap();
+    run.pass(4);
+    wait("a new folder", || incidents.exists());
+    run.pass(1);
+    assert_eq!(run.handle.totals().failing, None);
+    assert_eq!(run.end(&[]).lost(), BTreeMap::new());
+}
+
+#[test]
+fn where_another_one_has_begun_nothing_is_written() {
+    let mut run = Run::new(|_| {});
+    run.pass(2);
+    let state = run.state();
+    fs::remove_dir_all(&state).unwrap();
+    let other = Instance::claim(&state).unwrap();
+    fs::write(state.join("lock"), "1\n").unwrap();
+    run.pass(4);
+    wait("the failure", || run.handle.totals().failing.is_some());
+    let why = run.handle.totals().failing.unwrap();
+    assert!(why.contains("another rampage (process 1)"), "{why}");
+    assert!(segments_of(&state).is_empty());
+    // It ends.
+    drop(other);
+    wait("its end", || run.handle.totals().failing.is_none());
+    run.gone = 20;
+    let all = run.end(&[]);
+    assert!((10..=33).contains(&all.lost()["recorder"]), "{:?}", all.lost());
 }
 
 #[test]
