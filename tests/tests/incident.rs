@@ -4,8 +4,8 @@
 
 use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
-use rampage::event::{Evidence, Finding, FindingKind, NextVictim, Runaway, ScopeKind};
+use anyhow::{Context, Result, bail, ensure};
+use rampage::event::{Event, Evidence, Finding, FindingKind, NextVictim, Runaway, ScopeKind};
 use tests::clock;
 use tests::foretold;
 use tests::incident::World;
@@ -349,28 +349,33 @@ fn after_the_plan_in(world: World) -> Result<()> {
     Ok(())
 }
 
-/// The same as a whole machine, most of whose swap is used before anything happens.
-mod machine {
-    use super::*;
-
-    #[test]
-    fn as_it_was() -> Result<()> {
-        needs!(Btf, Tracefs, PhpFpm, PhpMysql, Mariadb, Redis, Nginx, WholeMachine, CgroupV2, Swap);
-        let _sleeper = Sleeper::on_swap()?;
-        as_it_was_in(World::Machine)
-    }
-
-    #[test]
-    fn started_in_the_middle() -> Result<()> {
-        needs!(Btf, PhpFpm, PhpMysql, Mariadb, Redis, Nginx, WholeMachine, CgroupV2, Swap);
-        let _sleeper = Sleeper::on_swap()?;
-        started_in_the_middle_in(World::Machine)
-    }
-
-    #[test]
-    fn after_the_plan() -> Result<()> {
-        needs!(Btf, PhpFpm, PhpMysql, Mariadb, Redis, Nginx, WholeMachine, CgroupV2, Swap);
-        let _sleeper = Sleeper::on_swap()?;
-        after_the_plan_in(World::Machine)
-    }
+/// As a whole machine, most of whose swap is used before anything happens: until the warning.
+#[test]
+fn machine_is_warned() -> Result<()> {
+    needs!(Btf, PhpFpm, PhpMysql, Mariadb, Redis, Nginx, WholeMachine, CgroupV2, Swap);
+    let _sleeper = Sleeper::on_swap()?;
+    let tree = Tree::new(World::Machine)?;
+    let site = Site::start(&tree)?;
+    let found = Audited::run(&site, &[])?;
+    found.tell("as it was");
+    check_causes(&found)?;
+    let witness = Witness::new(&tree, site.place());
+    let tracer = Tracer::watch("")?;
+    let customers = Load::start(site.socket(), EMULATED_LOAD);
+    let line = tracer.wait_for("a warning", Duration::from_secs(20), |line| {
+        let Event::Finding(finding) = &line.event else { return false };
+        matches!(&finding.evidence, Evidence::Runaway(runaway)
+            if runaway.limit.kind == ScopeKind::Host && is_explained(runaway))
+    })?;
+    let kills = site.cgroup().oom_kills()?;
+    let Event::Finding(finding) = &line.event else { bail!("no finding: {line:?}") };
+    let after_s = (line.arrival_ns as f64 - customers.started_ns as f64) / 1e9;
+    println!("measured: warned {after_s:.1} s after the first customer: {}", finding.summary);
+    assert_eq!(kills, 0, "the warning came after a kill");
+    let tgid = finding.subject.as_ref().map(|subject| subject.tgid);
+    ensure!(tgid.is_some_and(|tgid| witness.is_importer(tgid)), "{}", finding.summary);
+    let Evidence::Runaway(runaway) = &finding.evidence else { bail!("{finding:?}") };
+    let next = runaway.next_victim.as_ref().context("nobody is named as the next victim")?;
+    ensure!(site.cgroup().processes()?.contains(&next.tgid), "{next:?}");
+    Ok(())
 }
