@@ -38,6 +38,9 @@ pub struct Tracer {
 #[derive(Debug, Default)]
 struct Lines {
     trace: Trace,
+    /// Whole lines and when they were read, which nobody has asked for yet: where a CPU is emulated, decoding
+    /// them as they come takes the time of those who are watched.
+    unread: Vec<(Vec<u8>, u64)>,
     damaged: Option<anyhow::Error>,
 }
 
@@ -275,9 +278,26 @@ fn is_tick(line: &Line) -> bool {
 fn with<T>(lines: &Mutex<Lines>, ask: impl FnOnce(&mut Lines) -> T) -> Result<T> {
     let mut lines =
         lines.lock().map_err(|_| anyhow::anyhow!("the reader of the trace panicked"))?;
+    lines.decode();
     match lines.damaged.take() {
         Some(error) => Err(error),
         None => Ok(ask(&mut lines)),
+    }
+}
+
+impl Lines {
+    fn decode(&mut self) {
+        for (text, arrival_ns) in std::mem::take(&mut self.unread) {
+            let parsed = std::str::from_utf8(&text)
+                .map_err(anyhow::Error::from)
+                .and_then(|text| Line::parse(text.trim_end_matches('\n'), arrival_ns));
+            match parsed {
+                Ok(line) => self.trace.lines.push(line),
+                Err(error) => {
+                    self.damaged.get_or_insert(error);
+                }
+            }
+        }
     }
 }
 
@@ -291,17 +311,8 @@ fn read_lines(mut source: impl BufRead, sink: &Mutex<Lines>, tail: bool, ended: 
             Ok(0) => std::thread::sleep(Duration::from_millis(5)),
             Ok(_) if text.ends_with(b"\n") => {
                 let arrival_ns = clock::boot_ns();
-                let parsed = std::str::from_utf8(&text)
-                    .map_err(anyhow::Error::from)
-                    .and_then(|text| Line::parse(text.trim_end_matches('\n'), arrival_ns));
                 let Ok(mut lines) = sink.lock() else { return };
-                match parsed {
-                    Ok(line) => lines.trace.lines.push(line),
-                    Err(error) => {
-                        lines.damaged.get_or_insert(error);
-                    }
-                }
-                text.clear();
+                lines.unread.push((std::mem::take(&mut text), arrival_ns));
             }
             Ok(_) => {}
             Err(_) => return,

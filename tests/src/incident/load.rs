@@ -24,8 +24,12 @@ const LAST_WORDS: &[u8] = b" visits</p>\n";
 pub struct Schedule {
     /// Pages per second, all the time.
     pub pages_per_s: u32,
+    /// Articles on each.
+    pub articles: u32,
     /// When imports begin.
     pub imports_ms: &'static [u64],
+    /// From then on many begin at once.
+    pub burst_ms: u64,
     /// How long it goes on.
     pub lasts_ms: u64,
 }
@@ -153,7 +157,8 @@ fn customers(asker: &Asker, schedule: Schedule, is_over: &AtomicBool) {
             }
             scope.spawn(move || {
                 let (at_ns, asked) = (clock::boot_ns(), Instant::now());
-                let answer = http::get(&asker.socket, &format!("/?page={page}"), PATIENCE);
+                let uri = format!("/?page={page}&size={}", schedule.articles);
+                let answer = http::get(&asker.socket, &uri, PATIENCE);
                 let failure = match answer {
                     Ok(answer) if answer.status != 200 => Some(format!("status {}", answer.status)),
                     Ok(answer) if !answer.body.ends_with(LAST_WORDS) => {

@@ -1,4 +1,5 @@
-//! Where the site runs: a memory cgroup, and namespaces in which its files are where they belong.
+//! Where the site runs: a memory cgroup, without a limit where it has a machine of its own, and namespaces in
+//! which its files are where they belong.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -7,9 +8,10 @@ use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 
-use super::LIMIT_BYTES;
 use super::tree::Tree;
+use super::{LIMIT_BYTES, World};
 use crate::cgroup::MemoryCgroup;
+use crate::proc;
 
 /// First process of the namespaces: puts the tree's folders where programs look for them, says so, and waits.
 const INIT: &str = r#"
@@ -26,7 +28,9 @@ for folder in etc/php etc/mysql etc/redis etc/nginx run var/lib/mysql var/lib/re
     mkdir -p "/$folder"
     mount --bind "$tree/$folder" "/$folder"
 done
-mount --bind "$tree/proc/meminfo" /proc/meminfo
+if [ -e "$tree/proc/meminfo" ]; then
+    mount --bind "$tree/proc/meminfo" /proc/meminfo
+fi
 ip link set lo up
 echo ready
 exec sleep infinity
@@ -39,20 +43,25 @@ pub struct Place {
     /// Process id of the first process, as the host counts.
     init: u32,
     cgroup: MemoryCgroup,
+    world: World,
 }
 
 impl Place {
     /// For the files of `tree`, with nobody in it yet.
     pub fn new(tree: &Tree) -> Result<Self> {
-        let cgroup = MemoryCgroup::new("incident", LIMIT_BYTES)?;
-        let mut command = Command::new("unshare");
+        let world = tree.world();
+        let cgroup = match world {
+            World::Cgroup => MemoryCgroup::new("incident", LIMIT_BYTES)?,
+            World::Machine => MemoryCgroup::unlimited("incident")?,
+        };
+        let mut command = program(world, "unshare");
         command.args(["--mount", "--pid", "--net", "--fork", "--kill-child", "--mount-proc", "--"]);
         command.args(["sh", "-c", INIT, "sh"]).arg(tree.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         cgroup.confine(&mut command)?;
         die_with_us(&mut command);
         let unshare = command.spawn().context("starting unshare")?;
-        let mut place = Self { unshare, init: 0, cgroup };
+        let mut place = Self { unshare, init: 0, cgroup, world };
         let stdout = place.unshare.stdout.take().context("unshare has no output")?;
         let mut said = String::new();
         BufReader::new(stdout).read_line(&mut said)?;
@@ -67,11 +76,27 @@ impl Place {
         &self.cgroup
     }
 
-    /// A command that runs `program` in here.
-    pub fn command(&self, program: &str) -> Result<Command> {
-        let mut command = Command::new("nsenter");
+    /// The limit that the site is at: path of its cgroup, or `/` for the whole machine.
+    pub fn limit(&self) -> String {
+        match self.world {
+            World::Cgroup => self.cgroup.path(),
+            World::Machine => "/".to_owned(),
+        }
+    }
+
+    /// The memory that the servers find, bytes.
+    pub fn memory_bytes(&self) -> Result<u64> {
+        match self.world {
+            World::Cgroup => Ok(LIMIT_BYTES),
+            World::Machine => proc::meminfo("MemTotal"),
+        }
+    }
+
+    /// A command that runs `name` in here.
+    pub fn command(&self, name: &str) -> Result<Command> {
+        let mut command = program(self.world, "nsenter");
         command.arg("--target").arg(self.init.to_string());
-        command.args(["--mount", "--pid", "--net", "--", program]);
+        command.args(["--mount", "--pid", "--net", "--", name]);
         command.stdin(Stdio::null());
         self.cgroup.confine(&mut command)?;
         Ok(command)
@@ -88,6 +113,19 @@ impl Drop for Place {
         // Takes the first process along, and that everybody.
         self.unshare.kill().ok();
         self.unshare.wait().ok();
+    }
+}
+
+/// A program that the OOM killer may choose, although it may not choose the test that starts it on a whole
+/// machine.
+fn program(world: World, name: &str) -> Command {
+    match world {
+        World::Cgroup => Command::new(name),
+        World::Machine => {
+            let mut command = Command::new("choom");
+            command.args(["--adjust", "0", "--", name]);
+            command
+        }
     }
 }
 

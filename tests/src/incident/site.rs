@@ -21,7 +21,9 @@ use crate::clock;
 const SOON: Duration = Duration::from_secs(30);
 /// Pages at the same time, more than there are workers.
 const WARM_UP: usize = 60;
+/// Root has no password.
 const DATABASE: &str = "
+ALTER USER root@localhost IDENTIFIED VIA mysql_native_password USING '';
 CREATE DATABASE shop;
 CREATE USER shop@localhost IDENTIFIED BY '';
 GRANT ALL ON shop.* TO shop@localhost;
@@ -91,8 +93,9 @@ impl Site {
     /// made.
     pub fn start(tree: &Tree) -> Result<Self> {
         let place = Arc::new(Place::new(tree)?);
-        let is_new = !tree.at("/var/lib/mysql/mysql").exists();
-        if is_new {
+        let has = |database: &str| tree.at("/var/lib/mysql").join(database).exists();
+        let is_new = !has("shop");
+        if !has("mysql") {
             make_database(&place)?;
         }
         let mut running =
@@ -264,7 +267,6 @@ fn warm_up(socket: &Path) {
     });
 }
 
-/// Root has no password.
 fn make_database(place: &Place) -> Result<()> {
     let mut command = place.command("mariadb-install-db")?;
     command.args(["--user=mysql", "--auth-root-authentication-method=normal", "--skip-test-db"]);

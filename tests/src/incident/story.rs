@@ -77,21 +77,22 @@ impl Story {
         }
     }
 
-    /// Prints it.
-    pub fn print(mut self) {
+    /// All of it, a line each.
+    pub fn text(mut self) -> String {
         self.lines.sort_by_key(|(at_ns, _)| *at_ns);
-        for (at_ns, what) in &self.lines {
+        let line = |(at_ns, what): &(u64, String)| {
             let seconds = (*at_ns as f64 - self.zero_ns as f64) / 1e9;
-            println!("{seconds:6.1} s  {what}");
-        }
+            format!("{seconds:6.1} s  {what}\n")
+        };
+        self.lines.iter().map(line).collect()
     }
 }
 
-/// Whether a finding is about this limit or somebody in it.
+/// Whether a finding is about the limit of `path` or somebody in it; all are about `/`, the machine.
 pub fn concerns(line: &Line, path: &str) -> bool {
     let Event::Finding(finding) = &line.event else { return false };
     let subject = finding.subject.as_ref().and_then(|subject| subject.cgroup.as_deref());
-    subject == Some(path) || finding.summary.contains(path)
+    path == "/" || subject == Some(path) || finding.summary.contains(path)
 }
 
 fn victims(oom: &Oom) -> String {

@@ -4,15 +4,14 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
-use super::LIMIT_BYTES;
+use super::{LIMIT_BYTES, World};
 
-/// Configuration and pages as they are in the repository.
-const FIXTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/incident");
-/// Rows of the supplier's feed, some 1 KiB each.
-const FEED_ROWS: u32 = 1000;
+/// Bytes of the supplier's feed.
+const FEED_BYTES: usize = 1 << 20;
 /// Swap as it was, a 32nd of 4 GiB of which 82 % were used. What the audit reads; nothing swaps.
 const SWAP_KIB: u64 = 128 << 10;
 const SWAP_FREE_KIB: u64 = SWAP_KIB * 18 / 100;
@@ -21,26 +20,37 @@ const SWAP_FREE_KIB: u64 = SWAP_KIB * 18 / 100;
 #[derive(Debug)]
 pub struct Tree {
     folder: tempfile::TempDir,
+    world: World,
 }
 
 impl Tree {
-    /// A copy of the fixture.
-    pub fn new() -> Result<Self> {
+    /// A copy of the fixture, for servers in `world`.
+    pub fn new(world: World) -> Result<Self> {
         let folder = tempfile::Builder::new().prefix("rampage-shop-").tempdir()?;
         // The servers run as users of their own.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755))?;
-        let tree = Self { folder };
-        copy(&Path::new(FIXTURE).join("etc"), &tree.at("/etc"))?;
-        copy(&Path::new(FIXTURE).join("shop"), &tree.at("/var/www/shop"))?;
-        fs::write(tree.at("/var/www/shop/feed.csv"), feed())?;
-        fs::create_dir(tree.at("/proc"))?;
-        fs::write(tree.at("/proc/meminfo"), meminfo())?;
+        let (tree, fixture) = (Self { folder, world }, fixture());
+        copy(&fixture.join("etc"), &tree.at("/etc"))?;
+        copy(&fixture.join("shop"), &tree.at("/var/www/shop"))?;
+        fs::write(tree.at("/var/www/shop/feed.csv"), feed(world))?;
+        match world {
+            World::Cgroup => {
+                fs::create_dir(tree.at("/proc"))?;
+                fs::write(tree.at("/proc/meminfo"), meminfo())?;
+            }
+            World::Machine => take_database(&tree.at("/var/lib"))?,
+        }
         Ok(tree)
     }
 
     /// The folder.
     pub fn path(&self) -> &Path {
         self.folder.path()
+    }
+
+    /// Whose memory its servers share.
+    pub fn world(&self) -> World {
+        self.world
     }
 
     /// Where a file of the site is for us: `/run/nginx.sock`.
@@ -54,6 +64,14 @@ impl Tree {
         let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         Ok(fs::write(&path, format!("{text}{line}\n"))?)
     }
+}
+
+/// Configuration and pages as they are in the repository: `$RAMPAGE_INCIDENT`, or `incident` beside the tests.
+fn fixture() -> PathBuf {
+    std::env::var_os("RAMPAGE_INCIDENT").map_or_else(
+        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/incident")),
+        PathBuf::from,
+    )
 }
 
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -72,11 +90,28 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
     Ok(())
 }
 
-fn feed() -> String {
-    let words = "what the supplier says of it ".repeat(32);
-    let rows =
-        (1..=FEED_ROWS).map(|row| format!("{row};Supplier article {row};{row}.90;{words}\n"));
-    rows.collect()
+/// The database that Debian's package made: to make one takes minutes on a machine that is emulated.
+fn take_database(to: &Path) -> Result<()> {
+    fs::create_dir_all(to)?;
+    let status = Command::new("cp").arg("-a").arg("/var/lib/mysql").arg(to).status()?;
+    ensure!(status.success(), "copying /var/lib/mysql: {status}");
+    Ok(())
+}
+
+/// Rows of some 1 KiB, or of 16 where it is emulated: reading one takes as long.
+fn feed(world: World) -> String {
+    let words = "what the supplier says of it ".repeat(match world {
+        World::Cgroup => 32,
+        World::Machine => 512,
+    });
+    let mut rows = String::new();
+    for row in 1.. {
+        if rows.len() > FEED_BYTES {
+            break;
+        }
+        rows += &format!("{row};Supplier article {row};{row}.90;{words}\n");
+    }
+    rows
 }
 
 /// The machine as its programs see it.

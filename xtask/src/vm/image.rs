@@ -22,7 +22,7 @@ pub const INSIDE: &str = "/rampage";
 /// enumerated in no certain order.
 pub const DISK_ID: u32 = 0x7261_6d70;
 
-const IMAGE_MIB: u64 = 900;
+const IMAGE_MIB: u64 = 1800;
 const START_SECTOR: u32 = 2048;
 const SECTOR_BYTES: u64 = 512;
 
@@ -154,12 +154,11 @@ pub fn disk(
         let plan = serde_json::to_vec(&Plan::in_guest(run))?;
         fs::write(&path, plan).with_context(|| path.display().to_string())?;
     }
-    let kernels = workspace.root.join("tests/kernels");
-    if kernels.is_dir() {
-        exec(
-            Command::new("cp").arg("-r").args([&kernels, &stage.join("kernels")]),
-            Output::Captured,
-        )?;
+    for name in ["incident", "kernels"] {
+        let folder = workspace.root.join("tests").join(name);
+        if folder.is_dir() {
+            exec(Command::new("cp").arg("-r").args([&folder, &stage]), Output::Captured)?;
+        }
     }
     let inside = root.join(INSIDE.trim_start_matches('/'));
     exec(as_root("rm")?.arg("-rf").arg(&inside), Output::Captured)?;

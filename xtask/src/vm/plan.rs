@@ -92,6 +92,7 @@ impl Plan {
             ("HOME", "/root".to_owned()),
             ("LANG", "C.UTF-8".to_owned()),
             ("RAMPAGE_BIN", inside("tests/rampage")),
+            ("RAMPAGE_INCIDENT", inside("incident")),
             ("RAMPAGE_KEEP", inside("out/traces")),
             ("RAMPAGE_KERNEL", run.kernel.name.clone()),
             ("RAMPAGE_KERNELS", inside("kernels")),

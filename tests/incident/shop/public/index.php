@@ -16,4 +16,4 @@ if ($path === '/import') {
     Importer::load(__DIR__ . '/../feed.csv');
     exit('imported');
 }
-echo Catalogue::page((int) ($_GET['page'] ?? 0));
+echo Catalogue::page((int) ($_GET['page'] ?? 0), (int) ($_GET['size'] ?? 200));

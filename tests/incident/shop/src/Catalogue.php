@@ -9,12 +9,12 @@ use PDO;
 /** What customers see. */
 final class Catalogue
 {
-    /** A page of articles from the database, and how often a page was asked for. */
-    public static function page(int $number): string
+    /** A page of so many articles from the database, and how often a page was asked for. */
+    public static function page(int $number, int $size): string
     {
         $db = new PDO('mysql:unix_socket=/run/mysqld/mysqld.sock;dbname=shop', 'shop', '');
-        $select = $db->prepare('SELECT id, name, price, description FROM article WHERE id > ? LIMIT 200');
-        $select->execute([$number * 200 % 2000]);
+        $select = $db->prepare('SELECT id, name, price, description FROM article WHERE id > ? LIMIT ' . $size);
+        $select->execute([$number * $size % 2000]);
         $articles = $select->fetchAll(PDO::FETCH_ASSOC);
         $html = '';
         foreach ($articles as $article) {
