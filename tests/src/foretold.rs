@@ -17,8 +17,8 @@ pub struct Foretold<'a> {
     pub t_ns: u64,
 }
 
-/// All kills at the limit of `path` (`/`: of the whole machine) and below, in order. A group kill is told when all of it were marked, by
-/// then the first may have ended: the signals come before.
+/// All kills at the limit of `path` (`/`: of the whole machine) and below, in order. A group kill is told when
+/// all of it were marked, by then the first may have ended: the signals come before.
 pub fn before_kills<'a>(trace: &'a Trace, path: &str) -> Result<Vec<Foretold<'a>>> {
     let mut kills = trace.ooms_in(path).into_iter().peekable();
     let limit = (path != "/").then_some(path);
