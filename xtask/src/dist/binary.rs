@@ -55,7 +55,7 @@ pub fn build(workspace: &Workspace, rustc: &Rustc, program: &Program) -> anyhow:
     Ok(Built { name: program.name, path, bytes })
 }
 
-/// Where cargo puts what [`build`] makes.
+/// Where cargo puts what [`build()`] makes.
 pub fn folder(workspace: &Workspace, rustc: &Rustc) -> PathBuf {
     workspace.target.join(&rustc.host).join("dist")
 }
