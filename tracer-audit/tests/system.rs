@@ -130,11 +130,7 @@ exec /lib/systemd/systemd-sysctl
                 tree.put(&path, sysctl_lines(&mut random).as_bytes());
             }
         }
-        let output = Command::new("unshare")
-            .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
-            .arg(tree.folder.path())
-            .output()
-            .expect("unshare of Debian's util-linux");
+        let output = tree.apart(SCRIPT);
         let errors = String::from_utf8_lossy(&output.stderr).into_owned();
         let ours = sysctl::read(&tree.root(), &mut Notes::default());
         for (key, ours) in ours {

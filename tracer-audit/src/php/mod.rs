@@ -172,17 +172,15 @@ fn site(
     }
     let files: Vec<Arc<Path>> = conf.files.iter().chain(&ini.files).cloned().collect();
     let pid_file = conf.text("pid").map(|pid| fpm::conf::below(Path::new("/var"), &pid.value));
-    let folders: Vec<Arc<Path>> = pool_folder(&conf)
-        .iter()
-        .chain(&places.scan)
-        .map(|folder| folder.as_path().into())
-        .collect();
+    let pool_folder = pool_folder(&conf);
+    let folders: Vec<Arc<Path>> =
+        pool_folder.iter().chain(&places.scan).map(|folder| folder.as_path().into()).collect();
     let changed = first
         .map(|master| loaded::changed(root, master, pid_file.as_deref(), &files, &folders))
         .unwrap_or_default();
     Site {
         version: layout.version,
-        pool_folder: pool_folder(&conf),
+        pool_folder,
         conf: layout.conf,
         binary: layout.binary,
         counts,

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
-use std::process::Command;
 
 use crate::tree::Tree;
 
@@ -51,11 +50,7 @@ pub fn dump(tree: &Tree, units: &[String]) -> (Dump, Vec<(String, u32)>) {
             }
         }
     }
-    let output = Command::new("unshare")
-        .args(["--user", "--map-root-user", "--mount", "sh", "-c", SCRIPT, "sh"])
-        .arg(tree.folder.path())
-        .output()
-        .expect("unshare of Debian's util-linux");
+    let output = tree.apart(SCRIPT);
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(text.contains("-> Unit all.target"), "systemd of Debian's package systemd: {errors}");

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::process::{Command, Output};
 
 use audit::Root;
 
@@ -35,6 +36,15 @@ impl Tree {
 
     pub fn root(&self) -> Root {
         Root::new(self.folder.path()).unwrap()
+    }
+
+    /// Runs the shell's `script`, which finds the folder in `$1`, in namespaces of its own, where it may mount.
+    pub fn apart(&self, script: &str) -> Output {
+        Command::new("unshare")
+            .args(["--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"])
+            .arg(self.folder.path())
+            .output()
+            .expect("unshare of Debian's util-linux")
     }
 
     /// A link, where there is nothing yet.

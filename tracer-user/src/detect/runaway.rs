@@ -201,11 +201,13 @@ impl RunawayDetector {
             let told_ns = told.onset_ns.saturating_add((told.growing_s * 1e9) as u64);
             let rise = process.rises().find(|rise| rise.memory == told.memory);
             let gave_back = rise.is_some_and(|rise| rise.onset_ns() > told_ns);
-            let is_stopped_by_php = told.limit.kind == ScopeKind::Php;
+            let own_bytes = (told.limit.kind == ScopeKind::Php).then_some(told.limit.bytes);
             if gave_back || !rise.is_some_and(|rise| is_fresh(model, &rise)) {
                 ledger.close(&topic, said::over(process, rise.as_ref(), gave_back));
-            } else if is_stopped_by_php && let Some(danger) = overtaken(model, process) {
-                ledger.update(&topic, said::overtaken(model, process, &danger));
+            } else if let Some(own_bytes) = own_bytes
+                && let Some(danger) = overtaken(model, process)
+            {
+                ledger.update(&topic, said::overtaken(model, process, &danger, own_bytes));
             }
         }
         let still_grows = |key: &ProcessKey| {

@@ -42,12 +42,8 @@ pub(super) fn runaway(
         MemoryKind::Private => "",
         MemoryKind::Shared => " in shared memory",
     };
-    let mut evidence = evidence(model, process, Some(&danger.rise));
-    evidence.limit_rate_bytes_per_s = danger.rate_bytes_per_s;
+    let mut evidence = at_shared_limit(model, process, danger);
     evidence.share = share;
-    evidence.eta_s = danger.eta_s;
-    (evidence.eta_soonest_s, evidence.eta_latest_s) = danger.eta_range_s();
-    evidence.limit = scope.limit();
     if scope.setting != LimitSetting::High {
         evidence.next_victim = model.next_victim(scope.path.map(|path| &**path));
     }
@@ -119,19 +115,19 @@ pub(super) fn memory_limit(model: &Model, process: &Process, danger: &PhpDanger)
     )
 }
 
-/// Others grow beside a worker that PHP was to stop: a shared limit is used up first.
-pub(super) fn overtaken(model: &Model, process: &Process, danger: &Danger<'_>) -> Finding {
+/// Others grow beside a worker that PHP was to stop at `own_bytes`: a shared limit is used up first.
+pub(super) fn overtaken(
+    model: &Model,
+    process: &Process,
+    danger: &Danger<'_>,
+    own_bytes: u64,
+) -> Finding {
     let scope = &danger.scope;
     let limit = match scope.path {
         None => "the memory of the host".to_owned(),
         Some(path) => sentence::limit(scope.setting, scope.limit_bytes, path),
     };
-    let own = process.memory_limit().map_or(0, |limit| limit.limit_bytes);
-    let mut evidence = evidence(model, process, Some(&danger.rise));
-    evidence.limit_rate_bytes_per_s = danger.rate_bytes_per_s;
-    evidence.eta_s = danger.eta_s;
-    (evidence.eta_soonest_s, evidence.eta_latest_s) = danger.eta_range_s();
-    evidence.limit = scope.limit();
+    let evidence = at_shared_limit(model, process, danger);
     Finding::new(
         FindingKind::MemoryLimit,
         Severity::Info,
@@ -141,7 +137,7 @@ pub(super) fn overtaken(model: &Model, process: &Process, danger: &Danger<'_>) -
              is used up in about {}{}{}",
             sentence::process(process),
             text::bytes(evidence.rate_bytes_per_s as u64),
-            text::bytes(own),
+            text::bytes(own_bytes),
             text::seconds(danger.eta_s),
             work::sentence(&evidence),
             certainty(&evidence),
@@ -160,6 +156,19 @@ pub(super) fn over(process: &Process, rise: Option<&Rise<'_>>, gave_back: bool) 
 /// It ended, or is another program by now.
 pub(super) fn ended(process: &Process, how: &str) -> String {
     format!("{} {how}", sentence::process(process))
+}
+
+/// What is known of the process, at a limit that it shares.
+fn at_shared_limit(model: &Model, process: &Process, danger: &Danger<'_>) -> Runaway {
+    let (eta_soonest_s, eta_latest_s) = danger.eta_range_s();
+    Runaway {
+        limit_rate_bytes_per_s: danger.rate_bytes_per_s,
+        limit: danger.scope.limit(),
+        eta_s: danger.eta_s,
+        eta_soonest_s,
+        eta_latest_s,
+        ..evidence(model, process, Some(&danger.rise))
+    }
 }
 
 /// What is known of the process itself, at its own memory_limit.
