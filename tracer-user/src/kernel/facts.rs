@@ -340,7 +340,7 @@ fn chosen(line: io::Result<String>, absent: &str) -> Fact<String> {
     }
 }
 
-fn capability_names(bits: u64) -> Vec<&'static str> {
+pub(super) fn capability_names(bits: u64) -> Vec<&'static str> {
     CAPABILITIES.into_iter().filter(|(_, bit)| bits >> bit & 1 == 1).map(|(name, _)| name).collect()
 }
 

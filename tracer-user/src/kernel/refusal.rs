@@ -7,6 +7,8 @@ use std::io;
 use aya::programs::ProgramError;
 
 use super::Unsupported;
+use super::facts::capability_names;
+use crate::enrich::status::effective_capabilities;
 
 /// What to do where BPF cannot be used.
 pub(super) const POLL: &str = "trace by polling: rampage watch --source procfs";
@@ -16,9 +18,6 @@ const MAX_VERDICT_CHARS: usize = 120;
 
 /// Lines below the verdict in a verifier's log.
 const STATISTICS: [&str; 4] = ["verification time ", "stack depth ", "processed ", "max_states"];
-
-/// Numbers of CAP_PERFMON and CAP_BPF (include/uapi/linux/capability.h).
-const CAPABILITIES: [u64; 2] = [38, 39];
 
 /// Whether an error, or what caused it, is a refusal for want of privilege. EACCES is also what the
 /// verifier says to a program that reads where it may not; then it says why.
@@ -57,9 +56,10 @@ pub(super) fn refusal(what: &str, error: &anyhow::Error) -> Unsupported {
 
 /// Whether a process with this /proc/PID/status has the capabilities, and a filter of system calls.
 fn is_filtered(status: &str) -> bool {
-    let value = |key: &str| status.lines().find_map(|line| line.strip_prefix(key)).map(str::trim);
-    let effective = value("CapEff:").and_then(|hex| u64::from_str_radix(hex, 16).ok()).unwrap_or(0);
-    CAPABILITIES.iter().all(|bit| effective >> bit & 1 == 1) && value("Seccomp:") == Some("2")
+    let held = capability_names(effective_capabilities(status.as_bytes()).unwrap_or(0));
+    let mode = status.lines().find_map(|line| line.strip_prefix("Seccomp:"));
+    ["CAP_BPF", "CAP_PERFMON"].iter().all(|name| held.contains(name))
+        && mode.is_some_and(|mode| mode.trim() == "2")
 }
 
 /// The last cause, and of the verifier's log its verdict.
