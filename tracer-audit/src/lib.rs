@@ -8,6 +8,7 @@
 mod bound;
 pub mod budget;
 mod dpkg;
+mod drop_in;
 pub mod machine;
 pub mod mysql;
 pub mod observed;

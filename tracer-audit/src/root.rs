@@ -237,7 +237,7 @@ impl Root {
                 return Err(too_many());
             }
             let text = part.to_string_lossy();
-            if !text.contains(['*', '?', '[']) {
+            if !is_pattern(&text) {
                 found.iter_mut().for_each(|path| path.push(part));
                 found.retain(|path| self.exists(path));
                 continue;
@@ -278,6 +278,11 @@ impl Root {
             }
         }
     }
+}
+
+/// Whether a name, or a part of one, is a pattern for [`Root::glob`].
+pub fn is_pattern(name: &str) -> bool {
+    name.contains(['*', '?', '['])
 }
 
 /// A part of a pattern of glob(3) as the crate writes it: `**` is no more than `*`, and `[^a]` is `[!a]`.

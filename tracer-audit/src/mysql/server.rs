@@ -10,6 +10,7 @@ use super::recorded::{self, Recorded};
 use super::settings::Settings;
 use super::variables::{CONNECTIONS, POOL};
 use super::{mapped, persisted};
+use crate::drop_in;
 use crate::origin::{Notes, Origin};
 use crate::processes::{self, Process};
 use crate::root::Root;
@@ -88,12 +89,7 @@ impl Server {
     pub fn drop_in(&self) -> Option<PathBuf> {
         let folder = &self.reading.folders.last()?.path;
         let files = self.reading.files.iter().map(|(file, _)| file);
-        let last = files.filter(|file| file.parent() == Some(&**folder)).max();
-        let last = last.and_then(|file| file.file_name()?.to_str()).unwrap_or_default();
-        let own = "zz-rampage.cnf";
-        // Behind it in the order of bytes, whatever it begins with.
-        let behind = || format!("{}zz-rampage.cnf", last.strip_suffix(".cnf").unwrap_or(last));
-        Some(folder.join(if last <= own { own.to_owned() } else { behind() }))
+        Some(drop_in::behind(folder, files, ".cnf"))
     }
 
     /// Whether what is said of the variable `name` counts more than [`Self::drop_in`]: it stands on the command

@@ -20,7 +20,7 @@ use crate::budget::Demand;
 use crate::origin::{Notes, Origin, Set};
 use crate::processes::Process;
 use crate::report::Finding;
-use crate::root::Root;
+use crate::root::{Root, is_pattern};
 use fpm::conf::Refused;
 use fpm::{Conf, Source};
 use ini::files::{Ini, Outside};
@@ -30,7 +30,7 @@ pub use drop_in::DropIn;
 pub use loaded::{Changed, How};
 pub use master::{Master, Worker};
 pub use pool::{DEFAULT_LIMIT_BYTES, Memory, Odd, Pool, SetBy, ini_memory};
-pub use share::{Fit, php_size, title, typical_bytes, worker_worst_bytes};
+pub use share::{Fit, php_size, pool_worst_bytes, title, typical_bytes};
 pub use version::Version;
 
 /// What the files and processes say.
@@ -239,7 +239,7 @@ fn pool_folder(conf: &Conf) -> Option<PathBuf> {
         .rev()
         .find(|include| include.value.file_name().is_some_and(|name| name == "*.conf"))?;
     let folder = pattern.value.parent()?;
-    (!folder.to_string_lossy().contains(['*', '?', '['])).then(|| folder.to_path_buf())
+    (!is_pattern(&folder.to_string_lossy())).then(|| folder.to_path_buf())
 }
 
 /// Apache's environment is not the audit's to know.

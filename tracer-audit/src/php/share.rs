@@ -71,6 +71,14 @@ pub fn worker_worst_bytes(site: &Site, pool: &Pool, observed: &Observed) -> Opti
     }
 }
 
+/// What all its workers may take at worst, bytes; None where nothing bounds them.
+pub fn pool_worst_bytes(site: &Site, pool: &Pool, observed: &Observed) -> Option<u64> {
+    match u64::from(pool.workers) {
+        0 => Some(0),
+        workers => Some(worker_worst_bytes(site, pool, observed)?.saturating_mul(workers)),
+    }
+}
+
 /// The pool's name, with the version where several sites have one of that name.
 pub fn title(facts: &Facts, site: &Site, pool: &Pool) -> String {
     let others = facts.pools().filter(|(_, other)| other.name == pool.name).count();
@@ -87,10 +95,7 @@ pub fn demands(context: &Context<'_>) -> Vec<Demand> {
         let workers = u64::from(pool.workers);
         let seen = observed.pools.iter().find(|seen| seen.name == pool.name);
         let worker = worker_worst_bytes(site, pool, observed);
-        let worst_bytes = match workers {
-            0 => Some(0),
-            workers => worker.map(|bytes| bytes.saturating_mul(workers)),
-        };
+        let worst_bytes = pool_worst_bytes(site, pool, observed);
         let reserved = typical_bytes(pool, observed).saturating_mul(workers);
         let how = match (seen, worker) {
             (Some(seen), _) => format!(

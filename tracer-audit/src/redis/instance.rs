@@ -11,6 +11,7 @@ use super::ask::{self, Address, Answer};
 use super::config::Config;
 use crate::bound::short;
 use crate::dpkg;
+use crate::drop_in;
 use crate::origin::{Notes, Origin};
 use crate::processes::{self, Process};
 use crate::root::Root;
@@ -80,16 +81,10 @@ impl Instance {
         let include = self.config.includes.last()?;
         let pattern =
             include.path.to_str()?.strip_suffix("*.conf").filter(|path| path.ends_with('/'))?;
-        let last = self.config.files.iter().map(|(file, _)| file);
-        let last = last.filter(|file| file.parent() == Some(Path::new(pattern))).max();
-        let last = last.and_then(|file| file.file_name()?.to_str()).unwrap_or_default();
         let set = self.config.values.get(directive).and_then(|set| set.at.as_ref());
         let behind = set.is_some_and(|at| at.file == include.at.file && at.line > include.at.line);
-        let own = "zz-rampage.conf";
-        // Behind it in the order of bytes, whatever it begins with.
-        let later = || format!("{}zz-rampage.conf", last.strip_suffix(".conf").unwrap_or(last));
-        let name = if last <= own { own.to_owned() } else { later() };
-        (!behind).then(|| Path::new(pattern).join(name))
+        let files = self.config.files.iter().map(|(file, _)| file);
+        (!behind).then(|| drop_in::behind(Path::new(pattern), files, ".conf"))
     }
 
     /// The line that decides how much it may take: `maxmemory`, else the file.

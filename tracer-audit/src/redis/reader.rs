@@ -9,7 +9,7 @@ use super::line::{quoted, words};
 use super::lines::{Lines, MAX_LINES};
 use crate::bound::{Bound, short};
 use crate::origin::{Notes, Origin, Set};
-use crate::root::Root;
+use crate::root::{Root, is_pattern};
 
 /// Deepest include that is followed: redis itself has no bound, and dies of a circle.
 const MAX_DEPTH: u32 = 16;
@@ -201,7 +201,7 @@ impl Reader<'_> {
             self.config.includes.push(Include { path: path.clone(), at: at.clone() });
             self.open.push(at.file.clone());
         }
-        let pattern = path.to_string_lossy().contains(['*', '?', '[']);
+        let pattern = is_pattern(&path.to_string_lossy());
         let paths = if pattern { self.root.glob(&path) } else { Ok(vec![path]) };
         let done = match paths {
             Ok(paths) => self.load(&paths, at, depth + 1),

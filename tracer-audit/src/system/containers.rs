@@ -41,11 +41,8 @@ pub fn judge(context: &Context<'_>) -> Vec<Finding> {
 fn worst_bytes(context: &Context<'_>, master: &Master) -> Option<u64> {
     let facts = &context.facts.php;
     let own = facts.pools().filter(|(site, _)| site.has_master(master.tgid));
-    let workers = |(site, pool): (&php::Site, &php::Pool)| {
-        let worker = php::worker_worst_bytes(site, pool, context.observed)?;
-        Some(worker.saturating_mul(pool.workers.into()))
-    };
-    own.map(workers).try_fold(0_u64, |sum, pool| Some(sum.saturating_add(pool?)))
+    own.map(|(site, pool)| php::pool_worst_bytes(site, pool, context.observed))
+        .try_fold(0_u64, |sum, pool| Some(sum.saturating_add(pool?)))
 }
 
 fn too_tight(context: &Context<'_>, master: &Master) -> Option<Finding> {

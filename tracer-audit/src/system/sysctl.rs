@@ -9,7 +9,7 @@ use glob::Pattern;
 
 use crate::bound::Bound;
 use crate::origin::{Notes, Origin, Set};
-use crate::root::Root;
+use crate::root::{Root, is_pattern};
 use crate::units::lines::WHITESPACE;
 use crate::units::load;
 
@@ -152,10 +152,6 @@ impl Options {
         let last = set.filter(|(other, ..)| matches(other)).max_by_key(|(_, rank, _)| **rank);
         last.map(|(_, _, value)| value.clone())
     }
-}
-
-fn is_pattern(key: &str) -> bool {
-    key.contains(['*', '?', '['])
 }
 
 /// The file behind Debian's link, which is the one that people know.

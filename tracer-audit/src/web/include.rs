@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::bound::Bound;
 use crate::origin::{Notes, Origin};
-use crate::root::{ReadError, Root};
+use crate::root::{ReadError, Root, is_pattern};
 
 /// What takes a file's place so that it says nothing; any other device is no file.
 const NULL: &str = "/dev/null";
@@ -140,11 +140,6 @@ impl<'a> Includes<'a> {
     pub fn into_files(self) -> Vec<Arc<Path>> {
         self.files
     }
-}
-
-/// Whether a name of an include is a pattern.
-pub fn is_pattern(name: &str) -> bool {
-    name.contains(['*', '?', '['])
 }
 
 /// The folder in front of the first part that is a pattern.

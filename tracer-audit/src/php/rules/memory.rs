@@ -7,7 +7,7 @@ use crate::Context;
 use crate::observed;
 use crate::php::Site;
 use crate::php::pool::{Pool, SetBy};
-use crate::php::share::{Fit, title, worker_worst_bytes};
+use crate::php::share::{Fit, pool_worst_bytes, title, worker_worst_bytes};
 use crate::report::{Finding, Severity, Subject};
 use crate::size::human;
 
@@ -267,14 +267,10 @@ impl Together {
             return;
         }
         let php = &context.facts.php;
-        let worker = |site: &Site, pool: &Pool| {
-            worker_worst_bytes(site, pool, context.observed).filter(|_| pool.workers > 0)
-        };
-        let worst = |site: &Site, pool: &Pool| {
-            Some(worker(site, pool)?.saturating_mul(pool.workers.into()))
-        };
+        let worst = |site: &Site, pool: &Pool| pool_worst_bytes(site, pool, context.observed);
         let mut pools: Vec<(&Site, &Pool)> = php
             .pools()
+            .filter(|(_, pool)| pool.workers > 0)
             .filter(|(site, pool)| worst(site, pool).is_some_and(|worst| worst <= room))
             .collect();
         pools.sort_by_key(|(site, pool)| std::cmp::Reverse(worst(site, pool)));
@@ -287,8 +283,8 @@ impl Together {
             return;
         };
         let name = |(site, pool): &(&Site, &Pool)| {
-            let (title, worker) = (title(php, site, pool), worker(site, pool).unwrap_or(0));
-            format!("{title} {} of {}", pool.workers_text(), human(worker))
+            let worker = worker_worst_bytes(site, pool, context.observed).unwrap_or(0);
+            format!("{} {} of {}", title(php, site, pool), pool.workers_text(), human(worker))
         };
         let names: Vec<String> = pools.iter().take(4).map(name).collect();
         let more = pools.len().saturating_sub(4);

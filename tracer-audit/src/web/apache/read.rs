@@ -9,8 +9,8 @@ use super::words::{lines, negated, version, word};
 use crate::bound::short;
 use crate::origin::{Notes, Origin};
 use crate::php::fpm::conf::is_folder;
-use crate::root::Root;
-use crate::web::include::{Entry, Includes, is_pattern};
+use crate::root::{Root, is_pattern};
+use crate::web::include::{Entry, Includes};
 
 /// Deepest include, and deepest folder of one: AP_MAX_INCLUDE_DEPTH, AP_MAX_INCLUDE_DIR_DEPTH.
 const MAX_DEPTH: usize = 128;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use super::words::{End, Words};
 use crate::bound::short;
 use crate::origin::{Notes, Origin};
-use crate::root::Root;
-use crate::web::include::{Entry, Includes, is_pattern};
+use crate::root::{Root, is_pattern};
+use crate::web::include::{Entry, Includes};
 use crate::web::socket::Socket;
 
 /// Deepest include; nginx itself stops when it has no file descriptors left.
