@@ -17,16 +17,15 @@ pub struct Foretold<'a> {
     pub t_ns: u64,
 }
 
-/// All kills at the limit of `path` (`/`: of the whole machine) and below, in order. A group kill is told when
-/// all of it were marked, by then the first may have ended: the signals come before.
+/// All kills at the limit of `path` and below, in order. A group kill is told when all of it were marked, by
+/// then the first may have ended: the signals come before.
 pub fn before_kills<'a>(trace: &'a Trace, path: &str) -> Result<Vec<Foretold<'a>>> {
     let mut kills = trace.ooms_in(path).into_iter().peekable();
-    let limit = (path != "/").then_some(path);
     let mut model = Model::new(&trace.header()?.config);
     let mut found = Vec::new();
     for line in &trace.lines {
         while let Some(oom) = kills.next_if(|oom| is_kill(&line.event, oom)) {
-            found.push(Foretold { named: model.next_victim(limit), oom, t_ns: line.t_ns });
+            found.push(Foretold { named: model.next_victim(Some(path)), oom, t_ns: line.t_ns });
         }
         model.apply(&Stamped { t_ns: line.t_ns, wall_ns: 0, event: line.event.clone() });
     }

@@ -1,4 +1,4 @@
-//! What outlives its test: recorded traces, to be replayed on another machine, and what is told of them.
+//! Recorded traces that outlive their test, to be replayed on another machine.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,19 +17,12 @@ pub fn keep(trace: &Trace) -> Result<()> {
     if trace.findings().is_empty() {
         return Ok(());
     }
-    let path = place(Path::new(&folder), "jsonl");
+    let path = place(Path::new(&folder));
     let lines: String = trace.lines.iter().map(|line| format!("{}\n", line.json)).collect();
     fs::write(&path, lines).with_context(|| format!("writing {}", path.display()))
 }
 
-/// Writes a text likewise, to `BINARY.TEST-N.txt`.
-pub fn keep_text(text: &str) -> Result<()> {
-    let Some(folder) = std::env::var_os("RAMPAGE_KEEP") else { return Ok(()) };
-    let path = place(Path::new(&folder), "txt");
-    fs::write(&path, text).with_context(|| format!("writing {}", path.display()))
-}
-
-fn place(folder: &Path, extension: &str) -> PathBuf {
+fn place(folder: &Path) -> PathBuf {
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let binary = std::env::args_os().next().map(PathBuf::from).unwrap_or_default();
     let binary = binary.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -41,5 +34,5 @@ fn place(folder: &Path, extension: &str) -> PathBuf {
         || std::env::args().skip(1).find(|word| !word.starts_with('-')).unwrap_or_default(),
         str::to_owned,
     );
-    folder.join(format!("{binary}.{}-{number}.{extension}", test.replace("::", ".")))
+    folder.join(format!("{binary}.{}-{number}.jsonl", test.replace("::", ".")))
 }

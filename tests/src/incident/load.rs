@@ -28,8 +28,6 @@ pub struct Schedule {
     pub articles: u32,
     /// When imports begin.
     pub imports_ms: &'static [u64],
-    /// From then on many begin at once.
-    pub burst_ms: u64,
     /// How long it goes on.
     pub lasts_ms: u64,
 }

@@ -11,7 +11,6 @@ use anyhow::{Context, Result, ensure};
 use super::tree::Tree;
 use super::{LIMIT_BYTES, World};
 use crate::cgroup::MemoryCgroup;
-use crate::proc;
 
 /// First process of the namespaces: puts the tree's folders where programs look for them, says so, and waits.
 const INIT: &str = r#"
@@ -74,22 +73,6 @@ impl Place {
     /// The cgroup.
     pub fn cgroup(&self) -> &MemoryCgroup {
         &self.cgroup
-    }
-
-    /// The limit that the site is at: path of its cgroup, or `/` for the whole machine.
-    pub fn limit(&self) -> String {
-        match self.world {
-            World::Cgroup => self.cgroup.path(),
-            World::Machine => "/".to_owned(),
-        }
-    }
-
-    /// The memory that the servers find, bytes.
-    pub fn memory_bytes(&self) -> Result<u64> {
-        match self.world {
-            World::Cgroup => Ok(LIMIT_BYTES),
-            World::Machine => proc::meminfo("MemTotal"),
-        }
     }
 
     /// A command that runs `name` in here.

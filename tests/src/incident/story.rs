@@ -77,22 +77,21 @@ impl Story {
         }
     }
 
-    /// All of it, a line each.
-    pub fn text(mut self) -> String {
+    /// Prints it.
+    pub fn print(mut self) {
         self.lines.sort_by_key(|(at_ns, _)| *at_ns);
-        let line = |(at_ns, what): &(u64, String)| {
+        for (at_ns, what) in &self.lines {
             let seconds = (*at_ns as f64 - self.zero_ns as f64) / 1e9;
-            format!("{seconds:6.1} s  {what}\n")
-        };
-        self.lines.iter().map(line).collect()
+            println!("{seconds:6.1} s  {what}");
+        }
     }
 }
 
-/// Whether a finding is about the limit of `path` or somebody in it; all are about `/`, the machine.
+/// Whether a finding is about this limit or somebody in it.
 pub fn concerns(line: &Line, path: &str) -> bool {
     let Event::Finding(finding) = &line.event else { return false };
     let subject = finding.subject.as_ref().and_then(|subject| subject.cgroup.as_deref());
-    path == "/" || subject == Some(path) || finding.summary.contains(path)
+    subject == Some(path) || finding.summary.contains(path)
 }
 
 fn victims(oom: &Oom) -> String {

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::exec::{Output, exec};
 use crate::workspace::Workspace;
 
-/// One line for each trace in `folder/traces` that this host finds something else in. Texts lie there, too.
+/// One line for each trace in `folder/traces` that this host finds something else in.
 pub fn differences(
     workspace: &Workspace,
     machine: &str,
@@ -22,9 +22,6 @@ pub fn differences(
     let mut found = 0;
     for entry in entries {
         let path = entry?.path();
-        if path.extension().is_none_or(|name| name != "jsonl") {
-            continue;
-        }
         let recorded = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let recorded = findings(&recorded);
         let mut replay = Command::new(workspace.rampage());
